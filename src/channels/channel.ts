@@ -1,0 +1,99 @@
+import type { Channel, Content, ErrorCategory, FieldProblem, Instant, JsonObject } from '../domain/vocabulary.js';
+
+/**
+ * The channel port. An adapter turns one message into one call to one provider and says what came of it.
+ *
+ * It knows nothing of retries, databases, events or Nest: those decide *whether* and *when*, the adapter only *how*.
+ * `send` never throws for anything a provider, a network or a configuration can do; a throw is a programmer's error.
+ */
+export interface ChannelAdapter {
+  describe(): ChannelDescription;
+  /** Checks the channel's own configuration object (the value under `config.webhook`, `config.email`, …). */
+  validate(config: JsonObject): FieldProblem[];
+  /** Reaches the provider without delivering anything to a recipient. */
+  test(config: JsonObject, options: { readonly signal: AbortSignal }): Promise<ConnectionTest>;
+  send(message: OutgoingMessage, options: SendOptions): Promise<SendOutcome>;
+  /** The configuration with its recipient replaced: how a bare address uses a configured provider. */
+  withAddress(config: JsonObject, address: string): JsonObject;
+  /** Problems of a bare address (e-mail address, E.164 number, URL), empty when it is good. */
+  validateAddress(address: string): string | undefined;
+}
+
+/**
+ * What protects the receiver when a crash leaves it unknown whether a call happened:
+ * `keyed`: the provider or receiver recognises `attemptKey`; `natural`: the same call overwrites itself (same file name);
+ * `none`: nothing does, so an attempt is recorded before it is made.
+ */
+export type Idempotency = 'keyed' | 'natural' | 'none';
+
+export interface ChannelDescription {
+  readonly channel: Channel;
+  /** The provider's name as recorded with each attempt: `webhook`, `smtp`, `sendgrid`, `twilio`. */
+  readonly provider: string;
+  /** The key of the channel's object inside a destination's `config`: `webhook`, `email`, `sms`. */
+  readonly configKey: string;
+  /** Dotted paths inside that object whose values are never shown again once stored. */
+  readonly secretFields: readonly string[];
+  readonly idempotency: Idempotency;
+  /** True when the provider's acceptance is the confirmation of delivery. */
+  readonly acceptanceIsDelivery: boolean;
+  /** What to do with an attempt that is in doubt after a crash, unless policy says otherwise. */
+  readonly inDoubt: 'resend' | 'hold';
+  readonly limits: {
+    /** Whole message with attachments, in bytes as sent. */
+    readonly maxBytes: number;
+    /** Bound on one attempt, unless the configuration has its own `timeout`. */
+    readonly timeoutMs: number;
+  };
+}
+
+export interface OutgoingMessage {
+  readonly deliveryId: string;
+  readonly organizationId: string;
+  /** Configuration of the channel's own object, already valid. */
+  readonly config: JsonObject;
+  readonly content: Content;
+  /** Values for `{{variables}}`; wins over `content.data` where both name one. */
+  readonly personalization?: JsonObject;
+  /** When the delivery was requested. */
+  readonly requestedAt: Instant;
+}
+
+export interface SendOptions {
+  /** Aborted when the attempt's time is over or the process is shutting down. */
+  readonly signal: AbortSignal;
+  /** The same for every attempt to deliver the same thing, new when a person asks for it again. */
+  readonly attemptKey: string;
+  /** The time of this attempt, for timestamps that are part of a signature. */
+  readonly now: Date;
+}
+
+export type SendOutcome =
+  | {
+      readonly kind: 'accepted';
+      readonly providerMessageId?: string;
+      /** Confirmed, not only accepted. */
+      readonly delivered: boolean;
+      /** Something the sender should know although the message was accepted (some recipients refused). */
+      readonly warning?: string;
+    }
+  | {
+      readonly kind: 'rejected';
+      readonly category: ErrorCategory;
+      /** Short and stable: `HTTP_503`, `SMTP_550`, `TIMEOUT`, `ECONNREFUSED`, `BLOCKED_ADDRESS`, `TEMPLATE_ERROR`. */
+      readonly code: string;
+      /** For a person; no secrets, no content, at most 500 characters. */
+      readonly detail: string;
+      /** The provider's own wish (Retry-After), in milliseconds from now. */
+      readonly retryAfterMs?: number;
+      /** The receiver says it is gone for good (HTTP 410): the destination is to be disabled. */
+      readonly gone?: boolean;
+      /** The request may have taken effect although no answer came: where nothing protects the receiver, as after a crash. */
+      readonly inDoubt?: boolean;
+    };
+
+export interface ConnectionTest {
+  readonly ok: boolean;
+  readonly latencyMs: number;
+  readonly problems: FieldProblem[];
+}

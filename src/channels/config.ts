@@ -1,0 +1,37 @@
+import { z } from 'zod';
+import type { FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import { problemWithTemplate } from './liquid.js';
+
+/** What the schemas of the adapters are made of. */
+
+/** Text that a function finds nothing wrong with. */
+export function checked(problemWith: (text: string) => string | undefined) {
+  return z.string().superRefine((text, context) => {
+    const problem = problemWith(text);
+    if (problem) context.addIssue({ code: 'custom', message: problem });
+  });
+}
+
+/** A Liquid template of at most so many characters. It is parsed here, so that a typing error shows when it is made. */
+export function template(limit: number) {
+  return checked((text) => {
+    return text.length > limit ? `must have at most ${limit} characters` : problemWithTemplate(text);
+  });
+}
+
+/** Bound on one attempt, in milliseconds. */
+export const timeout = z.int().min(1).max(120_000);
+
+/** What a schema finds wrong, one entry per field, an unknown field under its own name. */
+export function problemsOf(schema: z.ZodType, config: JsonObject): FieldProblem[] {
+  const result = schema.safeParse(config);
+  if (result.success) return [];
+  return result.error.issues.flatMap((issue) => {
+    const path = issue.path.join('.');
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => ({ path: path === '' ? key : `${path}.${key}`, problem: 'is not a known field' }));
+    }
+    const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined');
+    return [{ path, problem: missing ? 'is required' : issue.message }];
+  });
+}

@@ -1,0 +1,153 @@
+import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import type { ChannelAdapter } from './channel.js';
+import { Egress, type EgressOptions } from './egress.js';
+import { SendGridAdapter } from './sendgrid.js';
+import { SmtpAdapter } from './smtp.js';
+import { TwilioAdapter } from './twilio.js';
+import { WebhookAdapter } from './webhook.js';
+
+/** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
+
+/** Stands for a stored secret when a configuration is shown, and in an update for "as it was". */
+export const MASK = '********';
+
+/** Headers of webhooks whose value lets somebody in. */
+const SECRET_HEADER = /auth|token|key|secret|cookie|password|credential/i;
+
+export interface Selection {
+  readonly adapter: ChannelAdapter;
+  /** The channel's own object inside the destination's configuration: what the adapter calls its config. */
+  readonly config: JsonObject;
+}
+
+export class ChannelRegistry {
+  readonly #adapters: readonly ChannelAdapter[];
+
+  constructor(adapters: readonly ChannelAdapter[]) {
+    this.#adapters = adapters;
+  }
+
+  byProvider(provider: string): ChannelAdapter | undefined {
+    return this.#adapters.find((adapter) => adapter.describe().provider === provider);
+  }
+
+  /** The adapter that judges the bare addresses of a channel. They are the same to all its providers. */
+  forAddress(channel: Channel): ChannelAdapter | undefined {
+    return this.#of(channel)[0];
+  }
+
+  /** The adapter for a destination's whole configuration (`{email: {service: 'smtp', …}}`), or why there is none. */
+  adapterFor(channel: Channel, config: JsonObject): Selection | FieldProblem[] {
+    const adapters = this.#of(channel);
+    const [first] = adapters;
+    if (!first) return [{ path: 'type', problem: `channel ${channel} is not available yet` }];
+    const key = first.describe().configKey;
+    const unknown = Object.keys(config).filter((name) => name !== key);
+    if (unknown.length > 0) return unknown.map((name) => ({ path: `config.${name}`, problem: 'is not a known field' }));
+    const own = config[key];
+    if (!isObject(own)) {
+      return [{ path: `config.${key}`, problem: own === undefined ? 'is required' : 'must be an object' }];
+    }
+    if (adapters.length === 1) return { adapter: first, config: own };
+    const adapter = adapters.find((candidate) => candidate.describe().provider === own.service);
+    if (adapter) return { adapter, config: own };
+    const names = adapters.map((candidate) => candidate.describe().provider).join(', ');
+    return [{ path: `config.${key}.service`, problem: `must be one of ${names}` }];
+  }
+
+  /** Everything that is wrong with a destination's configuration, with paths from the destination on. */
+  validate(channel: Channel, config: JsonObject): FieldProblem[] {
+    const selection = this.adapterFor(channel, config);
+    if (!('adapter' in selection)) return selection;
+    const { configKey } = selection.adapter.describe();
+    const masked = this.#secrets(channel, config).filter((path) => at(config, path) === MASK);
+    return [
+      ...masked.map((path) => ({ path: join('config', ...path), problem: 'is masked: give the secret itself' })),
+      ...selection.adapter.validate(selection.config).map(({ path, problem }) => ({
+        path: join('config', configKey, path),
+        problem,
+      })),
+    ];
+  }
+
+  /** Dotted paths of the secrets that a configuration has: `webhook.secret`, `webhook.headers.Authorization`. */
+  secretPaths(channel: Channel, config: JsonObject): string[] {
+    return this.#secrets(channel, config).map((path) => join(...path));
+  }
+
+  /** The configuration as it may be shown. */
+  maskSecrets(channel: Channel, config: JsonObject): JsonObject {
+    return this.#secrets(channel, config).reduce((masked, path) => put(masked, path, MASK), config);
+  }
+
+  /** An update in which a mask stands for what is stored. A mask where nothing is stored stays, for `validate` to see. */
+  mergeSecrets(channel: Channel, previous: JsonObject, next: JsonObject): JsonObject {
+    return this.#secrets(channel, next)
+      .filter((path) => at(next, path) === MASK && typeof at(previous, path) === 'string')
+      .reduce((merged, path) => put(merged, path, at(previous, path) as string), next);
+  }
+
+  #of(channel: Channel): ChannelAdapter[] {
+    return this.#adapters.filter((adapter) => adapter.describe().channel === channel);
+  }
+
+  /** The secrets of all providers of the channel, so that none shows where `service` is wrong or was changed. */
+  #secrets(channel: Channel, config: JsonObject): string[][] {
+    const declared = this.#of(channel).flatMap((adapter) => {
+      const { configKey, secretFields } = adapter.describe();
+      const headers = at(config, [configKey, 'headers']);
+      const secretHeaders = isObject(headers) ? Object.keys(headers).filter((name) => SECRET_HEADER.test(name)) : [];
+      return [
+        ...secretFields.map((field) => [configKey, ...field.split('.')]),
+        ...secretHeaders.map((name) => [configKey, 'headers', name]),
+      ];
+    });
+    return declared.filter((path) => typeof at(config, path) === 'string');
+  }
+}
+
+export interface Channels {
+  readonly registry: ChannelRegistry;
+  readonly egress: Egress;
+  /** Resolves when every connection is closed. Calls under way are finished first. */
+  close(): Promise<void>;
+}
+
+/** All channels there are. `version` goes into User-Agent. */
+export function createChannels({
+  version = 'dev',
+  ...options
+}: EgressOptions & { readonly version?: string }): Channels {
+  const egress = new Egress(options);
+  const userAgent = `Waybill/${version}`;
+  const smtp = new SmtpAdapter(egress);
+  const registry = new ChannelRegistry([
+    new WebhookAdapter(egress, userAgent),
+    smtp,
+    new SendGridAdapter(egress, userAgent),
+    new TwilioAdapter(egress),
+  ]);
+  const close = () => {
+    smtp.close();
+    return egress.close();
+  };
+  return { registry, egress, close };
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function at(config: JsonObject, path: readonly string[]): Json | undefined {
+  return path.reduce<Json | undefined>((value, key) => (isObject(value) ? value[key] : undefined), config);
+}
+
+/** A copy with one value replaced. */
+function put(config: JsonObject, [key = '', ...rest]: readonly string[], value: string): JsonObject {
+  const inner = config[key];
+  return { ...config, [key]: rest.length === 0 || !isObject(inner) ? value : put(inner, rest, value) };
+}
+
+function join(...parts: readonly string[]): string {
+  return parts.filter((part) => part !== '').join('.');
+}

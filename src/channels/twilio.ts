@@ -1,0 +1,213 @@
+import { isPossiblePhoneNumber } from 'libphonenumber-js/min';
+import type twilio from 'twilio';
+import { z } from 'zod';
+import type { ErrorCategory, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type {
+  ChannelAdapter,
+  ChannelDescription,
+  ConnectionTest,
+  OutgoingMessage,
+  SendOptions,
+  SendOutcome,
+} from './channel.js';
+import { checked, problemsOf, template, timeout } from './config.js';
+import type { Egress } from './egress.js';
+import { categoryOf, exchange, type HttpResult, refusedByHttp } from './http.js';
+import { render, templateError, variablesOf } from './liquid.js';
+import { presentable, type Rejected, rejected, unanswered } from './outcome.js';
+
+/** Text messages through Twilio (https://www.twilio.com/docs/messaging/api/message-resource). */
+const DESCRIPTION: ChannelDescription = {
+  channel: 'SMS',
+  provider: 'twilio',
+  configKey: 'sms',
+  secretFields: ['authToken'],
+  idempotency: 'none',
+  acceptanceIsDelivery: false,
+  inDoubt: 'hold',
+  limits: { maxBytes: 6_400, timeoutMs: 15_000 },
+};
+
+/** Characters in one message, however many segments they make (error 21617). */
+const BODY_LIMIT = 1_600;
+
+interface TwilioConfig {
+  readonly accountSid: string;
+  readonly authToken: string;
+  readonly from: string;
+  readonly to: string;
+  readonly bodyTemplate?: string;
+  readonly endpoint?: string;
+  readonly timeout?: number;
+}
+
+/**
+ * Twilio's own codes that say more than the HTTP status beside them (https://www.twilio.com/docs/api/errors).
+ * VALIDATION is about this message, CONFIGURATION about the account and its numbers.
+ */
+const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
+  20003: 'AUTHENTICATION', // wrong SID or token
+  20005: 'AUTHENTICATION', // account suspended
+  20404: 'CONFIGURATION', // no such account or messaging service
+  20429: 'RATE_LIMIT',
+  21211: 'VALIDATION', // 'To' is no number
+  21214: 'PERMANENT', // 'To' cannot be reached
+  21408: 'CONFIGURATION', // sending to this region is not enabled
+  21602: 'VALIDATION', // no body
+  21603: 'CONFIGURATION', // no sender
+  21606: 'CONFIGURATION', // sender is not a number of this account
+  21610: 'PERMANENT', // the recipient has opted out
+  21611: 'RATE_LIMIT', // the sender's queue is full
+  21612: 'PERMANENT', // no route between the two numbers
+  21614: 'VALIDATION', // 'To' is no mobile number
+  21617: 'VALIDATION', // longer than 1,600 characters
+  21659: 'CONFIGURATION', // sender is no number or short code
+  21660: 'CONFIGURATION', // sender belongs to another account
+  21703: 'CONFIGURATION', // messaging service without senders
+  63038: 'RATE_LIMIT', // daily limit of the account
+};
+
+export class TwilioAdapter implements ChannelAdapter {
+  readonly #egress: Egress;
+  readonly #schema: z.ZodType;
+
+  constructor(egress: Egress) {
+    this.#egress = egress;
+    this.#schema = z.strictObject({
+      service: z.literal('twilio'),
+      accountSid: z.string().regex(/^AC[0-9a-fA-F]{32}$/, 'must be AC and 32 hexadecimal digits'),
+      authToken: z.string().min(1).max(200),
+      from: checked((text) =>
+        isSender(text) ? undefined : 'must be an E.164 number, a short code, 1 to 11 letters and digits, or an MG… SID',
+      ),
+      to: checked(problemWithNumber),
+      bodyTemplate: template(10_000).optional(), // wins over the text of the request
+      endpoint: checked((url) => egress.problemWithUrl(url)).optional(), // default https://api.twilio.com
+      timeout: timeout.optional(), // milliseconds, default 15,000
+    });
+  }
+
+  describe(): ChannelDescription {
+    return DESCRIPTION;
+  }
+
+  validate(config: JsonObject): FieldProblem[] {
+    return problemsOf(this.#schema, config);
+  }
+
+  withAddress(config: JsonObject, address: string): JsonObject {
+    return { ...config, to: address };
+  }
+
+  validateAddress(address: string): string | undefined {
+    return problemWithNumber(address);
+  }
+
+  /** Reads the account, which needs the same credentials as sending. */
+  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
+    const sms = config as unknown as TwilioConfig;
+    const startedAt = performance.now();
+    const { outcome } = await this.#call(sms, signal, ({ api }) => api.v2010.accounts(sms.accountSid).fetch());
+    const latencyMs = performance.now() - startedAt;
+    if (outcome?.kind === 'answer' && outcome.status === 200) return { ok: true, latencyMs, problems: [] };
+    const problem = outcome?.kind === 'answer' ? `Twilio answered ${outcome.status}` : 'Twilio did not answer';
+    const path = outcome?.kind === 'answer' ? 'authToken' : 'endpoint';
+    return { ok: false, latencyMs, problems: [{ path, problem }] };
+  }
+
+  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
+    const config = message.config as unknown as TwilioConfig;
+    const body = bodyOf(config, message);
+    if (typeof body !== 'string') return body;
+    const { from, to } = config;
+    const sender = from.startsWith('MG') && from.length === 34 ? { messagingServiceSid: from } : { from };
+    const { value, error, outcome } = await this.#call(config, signal, ({ messages }) =>
+      messages.create({ ...sender, to, body }),
+    );
+    if (value) return { kind: 'accepted', delivered: false, providerMessageId: value.sid };
+    if (!outcome) throw error;
+    if (outcome.kind === 'silence') return unanswered(outcome.error, hostOf(config), outcome.sent);
+    const { code, message: words = '' } = error as { code?: number; message?: string };
+    const detail = `Twilio answered ${outcome.status}: ${presentable(words, message, [config.authToken])}`;
+    const refusal = refusedByHttp(outcome, detail, now);
+    if (!code) return refusal;
+    return { ...refusal, code: `TWILIO_${code}`, category: CATEGORIES[code] ?? categoryOf(outcome.status) };
+  }
+
+  /** One call of the SDK, with the exchange beneath it: the SDK's errors keep neither headers nor network causes. */
+  async #call<T>(config: TwilioConfig, signal: AbortSignal, call: (client: twilio.Twilio) => Promise<T>) {
+    let outcome: HttpResult | undefined;
+    const httpClient = {
+      request: async (request: SdkRequest) => {
+        outcome = await exchange(this.#egress.dispatcher, requestOf(request, config, signal));
+        if (outcome.kind === 'silence') throw outcome.error;
+        return { statusCode: outcome.status, body: outcome.body, headers: outcome.headers };
+      },
+    };
+    // Loaded when the first text message is sent: it takes 150 ms, which most installations never need.
+    const { Twilio } = (await import('twilio')).default;
+    const client = new Twilio(config.accountSid, config.authToken, {
+      httpClient: httpClient as unknown as NonNullable<twilio.Twilio['httpClient']>,
+      lazyLoading: true,
+      env: {}, // TWILIO_EDGE and TWILIO_REGION of the server are not the customer's
+    });
+    const settled = await call(client).then(
+      (value) => ({ value, error: undefined }),
+      (error: unknown) => ({ value: undefined, error }),
+    );
+    return { ...settled, outcome };
+  }
+}
+
+/** What Twilio's SDK asks of its HTTP client. */
+interface SdkRequest {
+  readonly method: string;
+  readonly uri: string;
+  readonly username: string;
+  readonly password: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+function requestOf(sdk: SdkRequest, { endpoint, timeout }: TwilioConfig, signal: AbortSignal) {
+  const url = new URL(sdk.uri);
+  const base = new URL(endpoint ?? url.origin);
+  const authorization = `Basic ${Buffer.from(`${sdk.username}:${sdk.password}`).toString('base64')}`;
+  return {
+    origin: base.origin,
+    path: base.pathname.replace(/\/$/, '') + url.pathname + url.search,
+    method: sdk.method.toUpperCase() as 'GET' | 'POST',
+    headers: Object.entries({ ...sdk.headers, authorization }).flat(),
+    ...(sdk.data && { body: new URLSearchParams(sdk.data).toString() }),
+    timeoutMs: timeout ?? DESCRIPTION.limits.timeoutMs,
+    signal,
+    keepBytes: 64 * 1_024, // the whole of it, as the SDK parses it
+  };
+}
+
+function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Rejected {
+  const { bodyTemplate } = config;
+  const rendered = bodyTemplate === undefined ? undefined : render(bodyTemplate, variablesOf(message));
+  if (rendered?.kind === 'failed') return templateError('bodyTemplate', rendered.problem);
+  const body = rendered?.text ?? message.content.text ?? '';
+  if (body.trim() === '') return rejected('VALIDATION', 'EMPTY_BODY', 'a text message needs a text');
+  if (body.length <= BODY_LIMIT) return body;
+  return rejected('VALIDATION', 'TOO_LARGE', `the text has ${body.length} characters, ${BODY_LIMIT} fit`);
+}
+
+/** E.164, and of a length that its country has. Whether anybody has the number only Twilio can say. */
+function problemWithNumber(text: string): string | undefined {
+  const good = /^\+[1-9]\d{6,14}$/.test(text) && isPossiblePhoneNumber(text);
+  return good ? undefined : 'must be a number as +15551234567';
+}
+
+function isSender(text: string): boolean {
+  const alphanumeric = /^(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}$/.test(text);
+  return (
+    alphanumeric || /^MG[0-9a-fA-F]{32}$/.test(text) || /^\d{5,6}$/.test(text) || problemWithNumber(text) === undefined
+  );
+}
+
+function hostOf({ endpoint }: TwilioConfig): string {
+  return endpoint === undefined ? 'api.twilio.com' : new URL(endpoint).host;
+}

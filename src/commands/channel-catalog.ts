@@ -1,0 +1,28 @@
+import type { RetryPolicy } from '../domain/retry-policy.js';
+import type { Channel, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+
+/** A path into a configuration, key by key. */
+export type ConfigPath = readonly string[];
+
+/**
+ * What intake needs to know of channels: enough to refuse what could never be sent, and to keep secrets apart. The
+ * channels themselves are plugged in at the top of the application.
+ */
+export interface ChannelCatalog {
+  /** Problems of a destination's `config`, with paths that begin with `config`. */
+  configProblems(channel: Channel, config: JsonObject): FieldProblem[];
+  /** Where in this `config` the secrets are. */
+  secretPaths(channel: Channel, config: JsonObject): ConfigPath[];
+  /** A new secret that the receiver will check signatures with, for channels that sign; where it goes in `config`. */
+  newSigningSecret(channel: Channel): { readonly path: ConfigPath; readonly secret: string } | undefined;
+  /** `config` with a new signing secret beside the old one, which stays good for a while. */
+  rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined;
+  /** What is wrong with a bare address, or undefined. */
+  addressProblem(channel: Channel, address: string): string | undefined;
+  /** What is wrong with the wish for this provider (or any, when none is named), or undefined. */
+  providerProblem(channel: Channel, provider: string | undefined): string | undefined;
+  /** How many people or systems one message to this configuration reaches. */
+  recipients(channel: Channel, config: JsonObject): number;
+  /** The retry wishes in the configuration itself (`retryConfig` of seed 4). */
+  retryPolicy(channel: Channel, config: JsonObject): Partial<RetryPolicy> | undefined;
+}

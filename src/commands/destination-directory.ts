@@ -1,0 +1,82 @@
+import { type DestinationDefinition, destination } from '../domain/destination.js';
+import type { JsonObject } from '../domain/vocabulary.js';
+import type { EventReader } from '../event-store/event-store.js';
+import type { CommandExecutor } from './executor.js';
+import { joinSecrets } from './secrets.js';
+
+/** A destination ready for use: its configuration has its secrets again. */
+export interface UsableDestination {
+  readonly id: string;
+  readonly definition: DestinationDefinition;
+  readonly config: JsonObject;
+  /** Why it takes no deliveries, if it does not. */
+  readonly disabled?: string;
+}
+
+/** Plenty for a busy system's working set; a miss costs one short read of the log. */
+const MAX_CACHED = 10_000;
+
+/**
+ * Destinations as the log has them, cached. A subscription to their streams throws out what has changed, so a stale
+ * one is used at most for as long as the news takes.
+ */
+export class DestinationDirectory {
+  readonly #executor: CommandExecutor;
+  readonly #cache = new Map<string, UsableDestination>();
+  readonly #loading = new Map<string, Promise<UsableDestination | undefined>>();
+  #follower: Promise<void> | undefined;
+
+  constructor(executor: CommandExecutor) {
+    this.#executor = executor;
+  }
+
+  /** Undefined when there is no such destination (any more). */
+  async find(id: string): Promise<UsableDestination | undefined> {
+    const cached = this.#cache.get(id);
+    if (cached) return cached;
+    const loading = this.#loading.get(id) ?? this.#load(id);
+    this.#loading.set(id, loading);
+    const found = await loading;
+    // A change that arrived while this was read has taken it off the list, and what was read may be from before it.
+    if (this.#loading.get(id) === loading) {
+      this.#loading.delete(id);
+      if (found) this.#keep(found);
+    }
+    return found;
+  }
+
+  async #load(id: string): Promise<UsableDestination | undefined> {
+    const { state } = await this.#executor.load(destination, id);
+    if (state.tag !== 'present') return undefined;
+    const { definition, disabled } = state;
+    const config = joinSecrets(definition.config, definition.secrets);
+    return { id, definition, config, ...(disabled !== undefined && { disabled }) };
+  }
+
+  #keep(found: UsableDestination): void {
+    if (this.#cache.size >= MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
+    this.#cache.set(found.id, found);
+  }
+
+  /** What is cached now, without waiting: the hot path of the engine. */
+  peek(id: string): UsableDestination | undefined {
+    return this.#cache.get(id);
+  }
+
+  forget(id: string): void {
+    this.#cache.delete(id);
+    this.#loading.delete(id);
+  }
+
+  /** Starts to watch the log for changes made elsewhere. */
+  follow(reader: EventReader, after: bigint, signal: AbortSignal): void {
+    this.#follower = (async () => {
+      for await (const { events } of reader.subscribe({ after, prefixes: [`${destination.category}-`], signal }))
+        for (const { streamId } of events) this.forget(streamId.slice(destination.category.length + 1));
+    })();
+  }
+
+  async stopped(): Promise<void> {
+    await this.#follower;
+  }
+}

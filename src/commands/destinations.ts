@@ -1,0 +1,170 @@
+import {
+  type DestinationCommand,
+  type DestinationDefinition,
+  type DestinationEvent,
+  type DestinationState,
+  destination,
+  hidden,
+} from '../domain/destination.js';
+import { badInput } from '../domain/rejection.js';
+import { type RetryPolicy, retryPolicy, retryPolicyProblems } from '../domain/retry-policy.js';
+import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import type { ChannelCatalog } from './channel-catalog.js';
+import { isObject, present } from './delivery-input.js';
+import type { DestinationDirectory } from './destination-directory.js';
+import type { CommandExecutor, Executed, ExecuteResult, Order, Refused } from './executor.js';
+import { newId } from './ids.js';
+import type { Requester } from './intake.js';
+import { joinSecrets, keepHidden, splitSecrets, withValue } from './secrets.js';
+
+/** A destination as a client describes it; the shape is the public API's. */
+export interface DestinationInput {
+  readonly label: string;
+  readonly type: Channel;
+  readonly description?: string | null;
+  readonly config: Json;
+  readonly retry?: { readonly [Key in keyof RetryPolicy]?: RetryPolicy[Key] | null } | null;
+  readonly isDefault?: boolean | null;
+}
+
+export interface ChangedDestination extends Executed<DestinationState, DestinationEvent> {
+  readonly id: string;
+  /** Shown once, in the answer to the call that made it. */
+  readonly signingSecret?: string;
+}
+
+export type SendDestinationOrder = (
+  order: Order<DestinationState, DestinationCommand>,
+) => Promise<ExecuteResult<DestinationState, DestinationEvent>>;
+
+type Present = Extract<DestinationState, { tag: 'present' }>;
+type MayAccess = (organizationId: string) => boolean;
+
+/** What service teams ask of destinations. */
+export class Destinations {
+  readonly #catalog: ChannelCatalog;
+  readonly #executor: CommandExecutor;
+  readonly #directory: DestinationDirectory;
+  readonly #send: SendDestinationOrder;
+
+  constructor(
+    catalog: ChannelCatalog,
+    executor: CommandExecutor,
+    directory: DestinationDirectory,
+    send: SendDestinationOrder,
+  ) {
+    this.#catalog = catalog;
+    this.#executor = executor;
+    this.#directory = directory;
+    this.#send = send;
+  }
+
+  async create(input: DestinationInput, requester: Requester): Promise<ChangedDestination | Refused> {
+    const signing = this.#catalog.newSigningSecret(input.type);
+    const given = isObject(input.config) ? input.config : {};
+    const needsSecret = signing && !hasValue(given, signing.path);
+    const config = needsSecret ? withValue(given, signing.path, signing.secret) : given;
+    const defined = this.#define(input, config, requester.organizationId);
+    if (Array.isArray(defined)) return badInput(defined);
+    const command = { type: 'CreateDestination', now: now(), definition: defined } as const;
+    const result = await this.#order(newId(), command, requester, requester.organizationId);
+    return result.ok && needsSecret ? { ...result, signingSecret: signing.secret } : result;
+  }
+
+  async update(id: string, input: DestinationInput, requester: Requester, mayAccess: MayAccess) {
+    const present = await this.#find(id, mayAccess);
+    if (!('definition' in present)) return present;
+    const { organizationId, secrets } = present.definition;
+    const config = keepHidden(isObject(input.config) ? input.config : {}, secrets);
+    const defined = this.#define(input, config, organizationId);
+    if (Array.isArray(defined)) return badInput(defined);
+    return this.#order(id, { type: 'UpdateDestination', now: now(), definition: defined }, requester, organizationId);
+  }
+
+  /** A new signing secret; the one before stays good for the overlap, so that receivers can change at their pace. */
+  async rotateSecret(id: string, overlapSeconds: number, requester: Requester, mayAccess: MayAccess) {
+    if (overlapSeconds < 0 || overlapSeconds > 30 * 86_400)
+      return badInput([{ path: 'overlapSeconds', problem: 'must be from 0 to 2592000 (30 days)' }]);
+    const present = await this.#find(id, mayAccess);
+    if (!('definition' in present)) return present;
+    const { type, organizationId, config, secrets } = present.definition;
+    const signing = this.#catalog.newSigningSecret(type);
+    const until = new Date(Date.now() + overlapSeconds * 1_000);
+    const rotated = signing && this.#catalog.rotated(type, joinSecrets(config, secrets), signing.secret, until);
+    if (!rotated)
+      return badInput([{ path: 'id', problem: `a ${type} destination does not sign, so it has no secret to rotate` }]);
+    const split = splitSecrets(rotated, this.#catalog.secretPaths(type, rotated));
+    const command = { type: 'RotateDestinationSecret', now: now(), ...split } as const;
+    const result = await this.#order(id, command, requester, organizationId);
+    return result.ok ? { ...result, signingSecret: signing.secret } : result;
+  }
+
+  async delete(id: string, requester: Requester, mayAccess: MayAccess) {
+    const present = await this.#find(id, mayAccess);
+    if (!('definition' in present)) return present;
+    return this.#order(id, { type: 'DeleteDestination', now: now() }, requester, present.definition.organizationId);
+  }
+
+  /** Takes no more deliveries until somebody updates it. */
+  async disable(id: string, reason: string, actor: string): Promise<void> {
+    const { state } = await this.#executor.load(destination, id);
+    if (state.tag !== 'present') return;
+    const { organizationId } = state.definition;
+    await this.#order(
+      id,
+      { type: 'DisableDestination', now: now(), reason },
+      { actor, organizationId },
+      organizationId,
+    );
+  }
+
+  #define(input: DestinationInput, config: JsonObject, organizationId: string): DestinationDefinition | FieldProblem[] {
+    const problems: FieldProblem[] = [];
+    const check = (ok: boolean, path: string, problem: string) => {
+      if (!ok) problems.push({ path, problem });
+    };
+    check(input.label.length >= 1 && input.label.length <= 200, 'label', 'must have from 1 to 200 characters');
+    check((input.description?.length ?? 0) <= 2_000, 'description', 'must not be longer than 2000 characters');
+    check(isObject(input.config), 'config', 'must be an object');
+    if (isObject(input.config)) problems.push(...this.#catalog.configProblems(input.type, config));
+    const wishes = { ...this.#catalog.retryPolicy(input.type, config), ...present(input.retry ?? {}) };
+    const retry = Object.keys(wishes).length === 0 ? undefined : retryPolicy(wishes as Partial<RetryPolicy>);
+    for (const { path, problem } of retry ? retryPolicyProblems(retry) : [])
+      problems.push({ path: `retry.${path}`, problem });
+    if (problems.length > 0) return problems;
+    return {
+      organizationId,
+      label: input.label,
+      type: input.type,
+      ...(input.description && { description: input.description }),
+      ...splitSecrets(config, this.#catalog.secretPaths(input.type, config)),
+      ...(retry && { retry }),
+      isDefault: input.isDefault ?? false,
+    };
+  }
+
+  async #find(id: string, mayAccess: MayAccess): Promise<Present | Refused> {
+    const { state } = await this.#executor.load(destination, id);
+    if (state.tag === 'present' && mayAccess(state.definition.organizationId)) return state;
+    return { ok: false, rejection: { code: 'NOT_FOUND', message: 'there is no such destination' } };
+  }
+
+  async #order(
+    id: string,
+    command: DestinationCommand,
+    { actor, traceparent }: Pick<Requester, 'actor' | 'traceparent'>,
+    organizationId: string,
+  ): Promise<ChangedDestination | Refused> {
+    const envelope = { organizationId, commandId: newId(), actor, ...(traceparent !== undefined && { traceparent }) };
+    const result = await this.#send({ id, command, envelope });
+    this.#directory.forget(id);
+    return result.ok ? { ...result, id } : result;
+  }
+}
+
+const now = (): string => new Date().toISOString();
+
+const hasValue = (config: JsonObject, path: readonly string[]): boolean => {
+  const at = path.reduce<Json | undefined>((inner, key) => (isObject(inner) ? inner[key] : undefined), config);
+  return at !== undefined && at !== null && at !== hidden;
+};

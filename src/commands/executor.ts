@@ -1,0 +1,130 @@
+import type { Decision, Rejection } from '../domain/rejection.js';
+import type { DomainEvent, Envelope, EventCodec } from '../event-store/codec.js';
+import type { AppendResult, EventStore, NewEvent } from '../event-store/event-store.js';
+import { eventId } from './ids.js';
+
+/** A functional decider: everything the executor needs to know of one kind of aggregate. */
+export interface Decider<State, Command, Event extends DomainEvent> {
+  /** Stream names are `<category>-<id>`. */
+  readonly category: string;
+  readonly initial: State;
+  decide(command: Command, state: State): Decision<Event>;
+  evolve(state: State, event: Event): State;
+}
+
+/** A state as somebody knows it; `revision` is undefined before the stream's first event. */
+export interface Known<State> {
+  readonly state: State;
+  readonly revision: number | undefined;
+}
+
+export interface Executed<State, Event> extends Known<State> {
+  readonly ok: true;
+  /** What this command recorded; empty when there was nothing to do. */
+  readonly events: readonly Event[];
+  /** Position of the newest of them in the log; undefined when nothing was recorded. */
+  readonly position: bigint | undefined;
+}
+export type Refused = { readonly ok: false; readonly rejection: Rejection };
+export type ExecuteResult<State, Event> = Executed<State, Event> | Refused;
+
+export interface Order<State, Command> {
+  readonly id: string;
+  readonly command: Command;
+  readonly envelope: Envelope;
+  /** Spares reading the stream. May be stale: a conflict makes the executor read and decide again. */
+  readonly known?: Known<State>;
+}
+
+/** Somebody else keeps winning the race for this stream: more than a person or a crash can explain. */
+const MAX_CONFLICTS = 20;
+
+/** The one place that loads, decides, appends and, when another writer was faster, does so again. */
+export class CommandExecutor {
+  readonly #store: EventStore;
+  readonly #codec: EventCodec;
+
+  constructor(store: EventStore, codec: EventCodec) {
+    this.#store = store;
+    this.#codec = codec;
+  }
+
+  async load<State, Command, Event extends DomainEvent>(
+    decider: Decider<State, Command, Event>,
+    id: string,
+  ): Promise<Known<State>> {
+    const recorded = await this.#store.readStream(`${decider.category}-${id}`);
+    const state = recorded.reduce(
+      (folded, event) => decider.evolve(folded, this.#codec.decode<Event>(event).event),
+      decider.initial,
+    );
+    return { state, revision: recorded.at(-1)?.revision };
+  }
+
+  async execute<State, Command, Event extends DomainEvent>(
+    decider: Decider<State, Command, Event>,
+    order: Order<State, Command>,
+  ): Promise<ExecuteResult<State, Event>> {
+    return (await this.executeMany(decider, [order]))[0] as ExecuteResult<State, Event>;
+  }
+
+  /** Independent orders on different streams, in as few commits as possible; answers in order. */
+  async executeMany<State, Command, Event extends DomainEvent>(
+    decider: Decider<State, Command, Event>,
+    orders: readonly Order<State, Command>[],
+  ): Promise<ExecuteResult<State, Event>[]> {
+    const results = new Array<ExecuteResult<State, Event>>(orders.length);
+    let open = orders.map((order, index) => ({ order, index, known: order.known, isCurrent: false }));
+    for (let round = 0; open.length > 0; round++) {
+      if (round > MAX_CONFLICTS) throw new Error(`${decider.category} streams changed too often to be written`);
+      const appends: { task: (typeof open)[number]; known: Known<State>; events: readonly Event[] }[] = [];
+      for (const task of open) {
+        let known = task.known ?? (await this.load(decider, task.order.id));
+        let decision = decider.decide(task.order.command, known.state);
+        if (task.known && !task.isCurrent && (!decision.ok || decision.events.length === 0)) {
+          // A "no" and a "nothing to do" are final, so they must not rest on a state that may be stale.
+          known = await this.load(decider, task.order.id);
+          decision = decider.decide(task.order.command, known.state);
+        }
+        if (!decision.ok) results[task.index] = decision;
+        else if (decision.events.length === 0)
+          results[task.index] = { ok: true, ...known, events: [], position: undefined };
+        else appends.push({ task, known, events: decision.events });
+      }
+      open = [];
+      const answers = await this.#append(
+        decider.category,
+        appends.map(({ task, ...rest }) => ({ ...rest, order: task.order })),
+      );
+      for (const [at, answer] of answers.entries()) {
+        const { task, known, events } = appends[at] as (typeof appends)[number];
+        if (answer.ok)
+          results[task.index] = {
+            ok: true,
+            state: events.reduce((state, event) => decider.evolve(state, event), known.state),
+            revision: answer.revision,
+            events: answer.idempotent ? [] : events,
+            position: answer.position,
+          };
+        else open.push({ ...task, known: await this.load(decider, task.order.id), isCurrent: true });
+      }
+    }
+    return results;
+  }
+
+  async #append(
+    category: string,
+    appends: readonly { order: Order<unknown, unknown>; known: Known<unknown>; events: readonly DomainEvent[] }[],
+  ): Promise<AppendResult[]> {
+    const encoded = appends.map(({ order, known, events }) => ({
+      streamId: `${category}-${order.id}`,
+      expected: known.revision ?? ('no-stream' as const),
+      events: events.map(
+        (event, index): NewEvent => this.#codec.encode(event, eventId(order.envelope.commandId, index), order.envelope),
+      ),
+    }));
+    const only = encoded[0];
+    if (encoded.length === 1 && only) return [await this.#store.append(only.streamId, only.expected, only.events)];
+    return encoded.length === 0 ? [] : await this.#store.appendMany(encoded);
+  }
+}

@@ -1,0 +1,29 @@
+import { createHash, randomUUID } from 'node:crypto';
+
+/** Namespace of every id Waybill derives; made once at random and never to change. */
+const WAYBILL = '0b5b5f0e-3a54-4c0b-9c8e-2f3f2f6d7a11';
+
+const bytesOf = (uuid: string): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
+
+/** UUID version 5 (RFC 9562 section 5.5): SHA-1 of namespace and name. */
+export function derivedId(namespace: string, name: string): string {
+  const hash = createHash('sha1').update(bytesOf(namespace)).update(name, 'utf8').digest();
+  hash[6] = ((hash[6] as number) & 0x0f) | 0x50;
+  hash[8] = ((hash[8] as number) & 0x3f) | 0x80;
+  const hex = hash.toString('hex', 0, 16);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
+
+export const newId = (): string => randomUUID();
+
+/** The id of the delivery that an organization's idempotency key stands for. */
+export const deliveryIdForKey = (organizationId: string, key: string): string =>
+  derivedId(derivedId(WAYBILL, `organization:${organizationId}`), `delivery:${key}`);
+
+/** Item `index` of a bulk has the identity of key and index; no single request's key can be the same. */
+export const bulkItemKey = (key: string, index: number): string => `${key}\u0000${index}`;
+
+export const eventId = (commandId: string, index: number): string => derivedId(commandId, String(index));
+
+export const isUuid = (text: string): boolean =>
+  /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i.test(text);

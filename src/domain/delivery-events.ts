@@ -1,0 +1,123 @@
+import type { Channel, Content, Failure, Instant, Json, JsonObject, Priority } from './vocabulary.js';
+
+/** One way to reach a target. The address of a destination is in the destination, so that a repaired one is used. */
+export interface Route {
+  readonly channel: Channel;
+  readonly destinationId?: string;
+  readonly address?: string;
+  /** A configured provider's name; with a destination, its configuration names the provider. */
+  readonly provider?: string;
+}
+
+/** One target of a delivery, with its routes in fallback order. Legs are numbered from 1 within their delivery. */
+export interface LegPlan {
+  readonly leg: number;
+  readonly routes: readonly Route[];
+  /** How many people or systems this leg reaches (an e-mail destination may have several recipients). */
+  readonly recipients: number;
+}
+
+export interface ApprovalRule {
+  readonly approvers: readonly string[];
+  /** How many different approvers must approve. */
+  readonly minimum: number;
+  readonly deadline?: Instant;
+}
+
+/** What identifies one attempt: leg and number are unique within the delivery. */
+export interface AttemptRef {
+  readonly leg: number;
+  /** 1 for the leg's first attempt; counts on over routes and over retries by a person. */
+  readonly number: number;
+  /** Index into the leg's routes. */
+  readonly route: number;
+  readonly channel: Channel;
+  readonly provider: string;
+  readonly destinationId?: string;
+  readonly startedAt: Instant;
+}
+
+interface Fact<Type extends string, Data> {
+  readonly type: Type;
+  /** When it happened, by the clock of the process that recorded it. */
+  readonly at: Instant;
+  readonly data: Data;
+}
+
+export type DeliveryRequested = Fact<
+  'DeliveryRequested',
+  {
+    readonly organizationId: string;
+    readonly priority: Priority;
+    readonly legs: readonly LegPlan[];
+    readonly content: Content;
+    readonly personalization?: JsonObject;
+    readonly tags: readonly string[];
+    readonly metadata?: Json;
+    readonly correlationId?: string;
+    readonly idempotencyKey?: string;
+    /** SHA-256 of the request's canonical form; tells a repeated request from another one with the same key. */
+    readonly fingerprint?: string;
+    readonly scheduledAt?: Instant;
+    readonly expiresAt?: Instant;
+    readonly dependsOn?: readonly string[];
+    readonly slaSeconds?: number;
+    readonly approval?: ApprovalRule;
+  }
+>;
+
+export type ScheduleReached = Fact<'ScheduleReached', Record<never, never>>;
+export type DependencySatisfied = Fact<'DependencySatisfied', { readonly deliveryId: string }>;
+/** The delivery this one waited for has ended in a way that nobody can mend (cancelled, expired, rejected). */
+export type DependencyFailed = Fact<'DependencyFailed', { readonly deliveryId: string; readonly failure: Failure }>;
+
+export type ApprovalGranted = Fact<'ApprovalGranted', { readonly approver: string; readonly comment?: string }>;
+export type ApprovalRejected = Fact<'ApprovalRejected', { readonly approver: string; readonly reason: string }>;
+export type ApprovalTimedOut = Fact<'ApprovalTimedOut', Record<never, never>>;
+
+/** Recorded before the call on channels where nothing else protects the receiver from a second one. */
+export type AttemptStarted = Fact<'AttemptStarted', AttemptRef>;
+export type AttemptSucceeded = Fact<
+  'AttemptSucceeded',
+  AttemptRef & { readonly providerMessageId?: string; readonly delivered: boolean; readonly warning?: string }
+>;
+export type AttemptFailed = Fact<
+  'AttemptFailed',
+  AttemptRef & { readonly failure: Failure; readonly retryAfterMs?: number }
+>;
+/** A crash left it unknown whether the provider got the call; `resolution` is what policy decided. */
+export type AttemptInDoubt = Fact<'AttemptInDoubt', AttemptRef & { readonly resolution: 'resend' | 'hold' }>;
+
+export type RetryScheduled = Fact<'RetryScheduled', { readonly leg: number; readonly dueAt: Instant }>;
+export type FallbackChosen = Fact<
+  'FallbackChosen',
+  { readonly leg: number; readonly route: number; readonly failure: Failure }
+>;
+/** The leg's last route has failed for good; a person may retry it. */
+export type LegDeadLettered = Fact<'LegDeadLettered', { readonly leg: number; readonly failure: Failure }>;
+/** A person asked for failed legs to be tried again; `round` makes a new attempt key. */
+export type DeliveryRetried = Fact<
+  'DeliveryRetried',
+  { readonly legs: readonly number[]; readonly round: number; readonly by: string }
+>;
+export type DeliveryCancelled = Fact<'DeliveryCancelled', { readonly by: string; readonly reason?: string }>;
+export type DeliveryExpired = Fact<'DeliveryExpired', Record<never, never>>;
+
+export type DeliveryEvent =
+  | DeliveryRequested
+  | ScheduleReached
+  | DependencySatisfied
+  | DependencyFailed
+  | ApprovalGranted
+  | ApprovalRejected
+  | ApprovalTimedOut
+  | AttemptStarted
+  | AttemptSucceeded
+  | AttemptFailed
+  | AttemptInDoubt
+  | RetryScheduled
+  | FallbackChosen
+  | LegDeadLettered
+  | DeliveryRetried
+  | DeliveryCancelled
+  | DeliveryExpired;

@@ -1,0 +1,201 @@
+import type { ApprovalRule, AttemptRef, DeliveryEvent, DeliveryRequested, LegPlan, Route } from './delivery-events.js';
+import type { Failure, Instant } from './vocabulary.js';
+
+/** What a leg is doing. Only `ready` and `retrying` call for an attempt. */
+export type LegProgress =
+  | { readonly tag: 'ready' }
+  | { readonly tag: 'attempting'; readonly attempt: AttemptRef }
+  | { readonly tag: 'retrying'; readonly dueAt: Instant }
+  /** In doubt after a crash, and policy wants a person to look. */
+  | { readonly tag: 'doubtful'; readonly attempt: AttemptRef }
+  | { readonly tag: 'sent' }
+  | { readonly tag: 'delivered' }
+  | { readonly tag: 'failed' };
+
+export interface Leg {
+  readonly leg: number;
+  readonly routes: readonly Route[];
+  readonly route: number;
+  /** 0 for the request itself, +1 each time a person asks again. */
+  readonly round: number;
+  /** All attempts of this leg, ever. */
+  readonly attempts: number;
+  /** Attempts on the current route in the current round: what retry policies count. */
+  readonly routeAttempts: number;
+  readonly progress: LegProgress;
+  /** Why the newest attempt did not work; gone once one does. */
+  readonly failure?: Failure;
+}
+
+export interface Holds {
+  readonly schedule?: Instant;
+  readonly dependencies: readonly string[];
+  readonly approval?: ApprovalRule & { readonly approvedBy: readonly string[] };
+}
+
+interface Requested {
+  readonly request: DeliveryRequested['data'];
+  readonly requestedAt: Instant;
+  readonly legs: readonly Leg[];
+}
+
+export type DeliveryState =
+  | { readonly tag: 'absent' }
+  /** Waits for its time, for other deliveries or for people; no attempt is made. */
+  | ({ readonly tag: 'held'; readonly holds: Holds } & Requested)
+  /** Legs are being delivered. */
+  | ({ readonly tag: 'active' } & Requested)
+  /** Every leg has ended; a failed one can be retried by a person. */
+  | ({ readonly tag: 'settled' } & Requested)
+  /** Ended as a whole before its legs did. */
+  | ({ readonly tag: 'ended'; readonly as: 'CANCELLED' | 'EXPIRED' | 'REJECTED' | 'FAILED' } & Requested);
+
+export const absent: DeliveryState = { tag: 'absent' };
+
+export const legIsOpen = (leg: Leg): boolean => {
+  const tag = leg.progress.tag;
+  return tag !== 'sent' && tag !== 'delivered' && tag !== 'failed';
+};
+
+const planned = ({ leg, routes }: LegPlan): Leg => ({
+  leg,
+  routes,
+  route: 0,
+  round: 0,
+  attempts: 0,
+  routeAttempts: 0,
+  progress: { tag: 'ready' },
+});
+
+function initialHolds(request: DeliveryRequested['data']): Holds {
+  return {
+    ...(request.scheduledAt !== undefined && { schedule: request.scheduledAt }),
+    dependencies: request.dependsOn ?? [],
+    ...(request.approval !== undefined && { approval: { ...request.approval, approvedBy: [] } }),
+  };
+}
+
+const isHeld = (holds: Holds): boolean =>
+  holds.schedule !== undefined || holds.dependencies.length > 0 || holds.approval !== undefined;
+
+type Existing = Exclude<DeliveryState, { tag: 'absent' }>;
+
+/** Back to the fields every existing state has, so that no `holds` of an earlier state is carried along. */
+const requested = ({ request, requestedAt, legs }: Existing): Requested => ({ request, requestedAt, legs });
+
+function withHolds(state: Existing, change: (holds: Holds) => Holds): DeliveryState {
+  if (state.tag !== 'held') return state;
+  const holds = change(state.holds);
+  return isHeld(holds) ? { ...state, holds } : { tag: 'active', ...requested(state) };
+}
+
+function withLeg(state: Existing, number: number, change: (leg: Leg) => Leg): DeliveryState {
+  const legs = state.legs.map((leg) => (leg.leg === number ? change(leg) : leg));
+  if (state.tag === 'ended') return { ...state, legs };
+  const tag = legs.some(legIsOpen) ? 'active' : 'settled';
+  return { tag, request: state.request, requestedAt: state.requestedAt, legs };
+}
+
+const endedByDependency = (state: Existing, failure: Failure): DeliveryState => ({
+  tag: 'ended',
+  as: 'FAILED',
+  ...requested(state),
+  legs: state.legs.map((leg) => ({ ...leg, failure })),
+});
+
+/** AttemptStarted counts the attempt; on channels that do not record it, the outcome does. */
+const counted = (leg: Leg, attempt: AttemptRef): Leg =>
+  attempt.number <= leg.attempts ? leg : { ...leg, attempts: attempt.number, routeAttempts: leg.routeAttempts + 1 };
+
+/** Folds one recorded event into the state. Never rejects: what is recorded has happened. */
+export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryState {
+  if (event.type === 'DeliveryRequested') {
+    const base = { request: event.data, requestedAt: event.at, legs: event.data.legs.map(planned) };
+    const holds = initialHolds(event.data);
+    return isHeld(holds) ? { tag: 'held', holds, ...base } : { tag: 'active', ...base };
+  }
+  if (state.tag === 'absent') throw new Error(`${event.type} is recorded in a delivery that was never requested`);
+
+  switch (event.type) {
+    case 'ScheduleReached':
+      return withHolds(state, ({ schedule: _, ...rest }) => rest);
+    case 'DependencySatisfied':
+      return withHolds(state, (holds) => ({
+        ...holds,
+        dependencies: holds.dependencies.filter((id) => id !== event.data.deliveryId),
+      }));
+    case 'DependencyFailed':
+      return endedByDependency(state, event.data.failure);
+    case 'ApprovalGranted':
+      return withHolds(state, (holds) => {
+        if (!holds.approval) return holds;
+        const approvedBy = [...holds.approval.approvedBy, event.data.approver];
+        if (approvedBy.length < holds.approval.minimum)
+          return { ...holds, approval: { ...holds.approval, approvedBy } };
+        const { approval: _, ...rest } = holds;
+        return rest;
+      });
+    case 'ApprovalRejected':
+    case 'ApprovalTimedOut':
+      return { tag: 'ended', as: 'REJECTED', ...requested(state) };
+    case 'AttemptStarted':
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...counted(leg, event.data),
+        progress: { tag: 'attempting', attempt: event.data },
+      }));
+    case 'AttemptSucceeded':
+      return withLeg(state, event.data.leg, ({ failure: _, ...leg }) => ({
+        ...counted(leg, event.data),
+        progress: { tag: event.data.delivered ? 'delivered' : 'sent' },
+      }));
+    case 'AttemptFailed':
+      // The decision that follows in the same append (retry, fallback, dead letter) says what becomes of the leg.
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...counted(leg, event.data),
+        failure: event.data.failure,
+        progress: { tag: 'ready' },
+      }));
+    case 'AttemptInDoubt':
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...leg,
+        progress: event.data.resolution === 'resend' ? { tag: 'ready' } : { tag: 'doubtful', attempt: event.data },
+      }));
+    case 'RetryScheduled':
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...leg,
+        progress: { tag: 'retrying', dueAt: event.data.dueAt },
+      }));
+    case 'FallbackChosen':
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...leg,
+        route: event.data.route,
+        routeAttempts: 0,
+        progress: { tag: 'ready' },
+      }));
+    case 'LegDeadLettered':
+      return withLeg(state, event.data.leg, (leg) => ({
+        ...leg,
+        failure: event.data.failure,
+        progress: { tag: 'failed' },
+      }));
+    case 'DeliveryRetried':
+      return {
+        tag: 'active',
+        request: state.request,
+        requestedAt: state.requestedAt,
+        legs: state.legs.map((leg) =>
+          event.data.legs.includes(leg.leg)
+            ? { ...leg, route: 0, routeAttempts: 0, round: event.data.round, progress: { tag: 'ready' } }
+            : leg,
+        ),
+      };
+    case 'DeliveryCancelled':
+      return { tag: 'ended', as: 'CANCELLED', ...requested(state) };
+    case 'DeliveryExpired':
+      return { tag: 'ended', as: 'EXPIRED', ...requested(state) };
+  }
+}
+
+/** Must be the same for every attempt to deliver one thing to one target, and new when a person asks for it again. */
+export const attemptKey = (deliveryId: string, leg: Pick<Leg, 'leg' | 'round'>): string =>
+  leg.round === 0 ? `${deliveryId}_${leg.leg}` : `${deliveryId}_${leg.leg}_r${leg.round}`;

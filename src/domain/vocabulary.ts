@@ -1,0 +1,82 @@
+/** The words of the business, spelled as the public API spells them, so that no layer translates them. */
+
+export const CHANNELS = [
+  'EMAIL',
+  'SMS',
+  'PUSH',
+  'IN_APP',
+  'WEB_PUSH',
+  'VOICE',
+  'SLACK',
+  'TEAMS',
+  'WEBHOOK',
+  'SFTP',
+  'STORAGE',
+  'DOWNLOAD',
+  'API',
+] as const;
+export type Channel = (typeof CHANNELS)[number];
+
+export const PRIORITIES = ['URGENT', 'HIGH', 'NORMAL', 'LOW'] as const;
+export type Priority = (typeof PRIORITIES)[number];
+
+/** SENT: the provider accepted it. DELIVERED: confirmed (for webhook, SFTP and storage, acceptance is confirmation). */
+export const STATUSES = [
+  'HELD',
+  'QUEUED',
+  'PROCESSING',
+  'SENT',
+  'DELIVERED',
+  'FAILED',
+  'BOUNCED',
+  'REJECTED',
+  'EXPIRED',
+  'CANCELLED',
+] as const;
+export type Status = (typeof STATUSES)[number];
+
+export const ERROR_CATEGORIES = [
+  'TEMPORARY',
+  'PERMANENT',
+  'RATE_LIMIT',
+  'AUTHENTICATION',
+  'CONFIGURATION',
+  'VALIDATION',
+  'NETWORK',
+  'SYSTEM',
+] as const;
+export type ErrorCategory = (typeof ERROR_CATEGORIES)[number];
+
+/** Why something did not work, in words that may be shown to a person and kept for years: no secrets, no content. */
+export interface Failure {
+  readonly category: ErrorCategory;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A point in time as RFC 3339 text in UTC with milliseconds: what `new Date().toISOString()` gives. */
+export type Instant = string;
+
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+export type JsonObject = { readonly [key: string]: Json };
+
+export interface Attachment {
+  readonly filename: string;
+  readonly contentType: string;
+  readonly base64: string;
+}
+
+/** What is to be delivered, as requested. */
+export interface Content {
+  readonly subject?: string;
+  readonly text?: string;
+  readonly html?: string;
+  readonly data?: Json;
+  readonly attachments?: readonly Attachment[];
+}
+
+/** A problem with one field of some input; `path` is dotted, list items by index (`to.0.address`). */
+export interface FieldProblem {
+  readonly path: string;
+  readonly problem: string;
+}

@@ -1,0 +1,158 @@
+import { BroadcastChannel } from 'node:worker_threads';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { decodeRecord } from './embedded-record.js';
+import type { EventReader, RecordedEvent, SubscribeOptions, SubscriptionBatch } from './event-store.js';
+
+export interface LogTables {
+  readonly env: RootDatabase;
+  /** position → record */
+  readonly log: Database<Buffer, number>;
+  /** [stream id, revision] → position */
+  readonly index: Database<number, [string, number]>;
+}
+
+/** How often a reader looks for new events by itself when no writer of this process tells it. */
+const POLL_MS = 250;
+const DEFAULT_BATCH = 500;
+
+export function openTables(path: string, readOnly: boolean): LogTables {
+  // overlappingSync off: a commit's promise resolves after its fsync, and no reader sees what could still be lost.
+  const env = open({ path, readOnly, maxDbs: 8, overlappingSync: false, noSubdir: false });
+  return {
+    env,
+    log: env.openDB<Buffer, number>('log', { encoding: 'binary' }),
+    index: env.openDB<number, [string, number]>('index', {}),
+  };
+}
+
+/**
+ * Reads the embedded log, from the writer's own thread, another thread or another process; LMDB gives each read a
+ * consistent snapshot, so a reader never sees a gap that is filled later.
+ */
+export class EmbeddedLogReader implements EventReader {
+  readonly #tables: LogTables;
+  readonly #announcements: BroadcastChannel;
+  readonly #waiting = new Set<() => void>();
+
+  static open(path: string): EmbeddedLogReader {
+    return new EmbeddedLogReader(path, openTables(path, true));
+  }
+
+  constructor(path: string, tables: LogTables) {
+    this.#tables = tables;
+    this.#announcements = new BroadcastChannel(announcementsOf(path));
+    this.#announcements.onmessage = () => this.wake();
+    this.#announcements.unref();
+  }
+
+  async readStream(streamId: string, options: { from?: number; limit?: number } = {}): Promise<RecordedEvent[]> {
+    this.refresh();
+    const { from = 0, limit = Number.MAX_SAFE_INTEGER } = options;
+    const range = this.#tables.index.getRange({
+      start: [streamId, from],
+      end: [streamId, Number.MAX_SAFE_INTEGER],
+      limit,
+    });
+    const events: RecordedEvent[] = [];
+    for (const { value } of range) events.push(this.at(value));
+    return events;
+  }
+
+  async readLast(streamId: string): Promise<RecordedEvent | undefined> {
+    this.refresh();
+    const position = this.lastPositionOf(streamId);
+    return position === undefined ? undefined : this.at(position);
+  }
+
+  async readAll(after: bigint, limit: number): Promise<RecordedEvent[]> {
+    this.refresh();
+    return this.eventsAfter(Number(after), limit);
+  }
+
+  async head(): Promise<bigint> {
+    this.refresh();
+    return BigInt(this.headPosition());
+  }
+
+  async *subscribe(options: SubscribeOptions): AsyncGenerator<SubscriptionBatch> {
+    const { prefixes, batchSize = DEFAULT_BATCH, signal } = options;
+    let after = Number(options.after);
+    let announced = false;
+    while (!signal.aborted) {
+      this.refresh();
+      const head = this.headPosition();
+      if (after < head) {
+        const read = this.eventsAfter(after, batchSize);
+        after = Number(read.at(-1)?.position ?? after);
+        announced = after >= head;
+        const events = prefixes ? read.filter((event) => startsWithAny(event.streamId, prefixes)) : read;
+        yield { events, position: BigInt(after), caughtUp: announced };
+      } else if (!announced) {
+        announced = true;
+        yield { events: [], position: BigInt(after), caughtUp: true };
+      } else {
+        await this.#news(signal);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#announcements.close();
+    this.wake();
+    await this.#tables.env.close();
+  }
+
+  /** Ends this event turn's snapshot, so that the next read sees all that is committed. */
+  protected refresh(): void {
+    this.#tables.env.resetReadTxn();
+  }
+
+  protected headPosition(): number {
+    for (const position of this.#tables.log.getKeys({ reverse: true, limit: 1 })) return position;
+    return 0;
+  }
+
+  protected eventsAfter(after: number, limit: number): RecordedEvent[] {
+    const events: RecordedEvent[] = [];
+    for (const { key, value } of this.#tables.log.getRange({ start: after + 1, limit }))
+      events.push(decodeRecord(key, value));
+    return events;
+  }
+
+  protected lastPositionOf(streamId: string): number | undefined {
+    const range = { start: [streamId, Number.MAX_SAFE_INTEGER], end: [streamId], reverse: true, limit: 1 };
+    for (const { value } of this.#tables.index.getRange(range as never)) return value;
+    return undefined;
+  }
+
+  protected at(position: number): RecordedEvent {
+    const bytes = this.#tables.log.get(position);
+    if (!bytes) throw new Error(`the event log's index names position ${position}, which the log does not have`);
+    return decodeRecord(position, bytes);
+  }
+
+  /** Lets every waiting subscription look again. */
+  protected wake(): void {
+    for (const look of [...this.#waiting]) look();
+  }
+
+  #news(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        this.#waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, POLL_MS);
+      signal.addEventListener('abort', done, { once: true });
+      this.#waiting.add(done);
+    });
+  }
+}
+
+/** The channel on which the writer tells the other threads of its process that there is something new. */
+export const announcementsOf = (path: string): string => `waybill-log:${path}`;
+
+const startsWithAny = (text: string, prefixes: readonly string[]): boolean =>
+  prefixes.some((prefix) => text.startsWith(prefix));

@@ -1,0 +1,91 @@
+import type { JsonObject } from '../domain/vocabulary.js';
+
+/**
+ * The event store port: the product's only truth, behind one small interface that the embedded log and EventStoreDB
+ * both satisfy. What it acknowledges is on disk.
+ */
+export interface EventStore extends EventReader {
+  /**
+   * Appends events to one stream, all or none, when the stream is where the caller believes it to be.
+   * Appending the same event ids at the same place again is acknowledged as `idempotent`, with the first result.
+   * A wrong expectation is an answer, not an error; what throws leaves it unknown whether the events were stored.
+   */
+  append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult>;
+  /**
+   * Many independent appends in as few durable commits as possible; the answers are in order of the appends.
+   * Each stream is all or none by itself; nothing may rely on two streams being atomic together.
+   */
+  appendMany(appends: readonly StreamAppend[]): Promise<AppendResult[]>;
+  close(): Promise<void>;
+}
+
+export interface EventReader {
+  /** A stream's events from `from` (inclusive, default its beginning), forwards; empty when there is no such stream. */
+  readStream(streamId: string, options?: { from?: number; limit?: number }): Promise<RecordedEvent[]>;
+  /** The stream's newest event, if it exists. */
+  readLast(streamId: string): Promise<RecordedEvent | undefined>;
+  /** Events after `after` (exclusive; 0n is before the first), in log order. */
+  readAll(after: bigint, limit: number): Promise<RecordedEvent[]>;
+  /** Position of the newest event; 0n when the log is empty. */
+  head(): Promise<bigint>;
+  /**
+   * History, then what comes, as batches, forever until `signal` aborts. A slow consumer costs one batch of memory
+   * and delays nobody. Every batch carries the position up to which the subscription has looked (its checkpoint),
+   * even when the filter left nothing.
+   */
+  subscribe(options: SubscribeOptions): AsyncIterable<SubscriptionBatch>;
+}
+
+/** The revision the stream must be at (that of its newest event), or that it must not, or must, exist. */
+export type ExpectedRevision = number | 'no-stream' | 'stream-exists';
+
+export interface StreamAppend {
+  readonly streamId: string;
+  readonly expected: ExpectedRevision;
+  readonly events: readonly NewEvent[];
+}
+
+export interface NewEvent {
+  /** UUID; the event's identity for idempotent appends. */
+  readonly id: string;
+  readonly type: string;
+  readonly data: JsonObject;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+export interface RecordedEvent extends NewEvent {
+  readonly streamId: string;
+  /** 0 for the stream's first event. */
+  readonly revision: number;
+  /** Strictly increasing over the whole log. */
+  readonly position: bigint;
+  /** When the store recorded it (RFC 3339, UTC). */
+  readonly created: string;
+}
+
+export type AppendResult =
+  | { readonly ok: true; readonly revision: number; readonly position: bigint; readonly idempotent: boolean }
+  /** `actual` is the stream's revision, undefined when it does not exist. */
+  | { readonly ok: false; readonly reason: 'wrong-revision'; readonly actual: number | undefined };
+
+export interface SubscribeOptions {
+  /** Exclusive: the last position already handled; 0n for everything. */
+  readonly after: bigint;
+  /** Only streams whose name starts with one of these; all when absent. */
+  readonly prefixes?: readonly string[];
+  /** Most events in one batch, default 500. */
+  readonly batchSize?: number;
+  readonly signal: AbortSignal;
+}
+
+export interface SubscriptionBatch {
+  readonly events: readonly RecordedEvent[];
+  readonly position: bigint;
+  /** True when the subscription has reached what was the head when it read; may become false again. */
+  readonly caughtUp: boolean;
+}
+
+/** The store refuses an append for what it is (too large, malformed), not for where the stream stands. */
+export class AppendRefused extends Error {
+  override name = 'AppendRefused';
+}

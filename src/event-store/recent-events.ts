@@ -1,0 +1,52 @@
+import type { RecordedEvent } from './event-store.js';
+
+const MAX_EVENTS = 8_192;
+const MAX_BYTES = 32 * 1024 * 1024;
+
+/**
+ * The newest events of the log, as the writer wrote them, so that subscriptions at the head neither read nor parse
+ * them again. Bounded in number and bytes. Positions in it have no gaps.
+ */
+export class RecentEvents {
+  #events: (RecordedEvent | undefined)[] = [];
+  #sizes: number[] = [];
+  /** How many at the front were dropped but not yet cut off. */
+  #dropped = 0;
+  #bytes = 0;
+  #firstPosition = 0;
+
+  add(event: RecordedEvent, bytes: number): void {
+    const position = Number(event.position);
+    const expected = this.#firstPosition + this.#events.length - this.#dropped;
+    if (this.#events.length === this.#dropped || position !== expected) {
+      this.#events = [];
+      this.#sizes = [];
+      this.#dropped = 0;
+      this.#bytes = 0;
+      this.#firstPosition = position;
+    }
+    this.#events.push(event);
+    this.#sizes.push(bytes);
+    this.#bytes += bytes;
+    while (this.#events.length - this.#dropped > MAX_EVENTS || this.#bytes > MAX_BYTES) this.#drop();
+  }
+
+  /** Events after a position, or undefined when the next one is no longer (or not yet) here. */
+  after(position: number, limit: number): RecordedEvent[] | undefined {
+    const start = position + 1 - this.#firstPosition;
+    if (start < 0 || start >= this.#events.length - this.#dropped) return undefined;
+    const from = this.#dropped + start;
+    return this.#events.slice(from, from + limit) as RecordedEvent[];
+  }
+
+  #drop(): void {
+    this.#events[this.#dropped] = undefined;
+    this.#bytes -= this.#sizes[this.#dropped] ?? 0;
+    this.#dropped++;
+    this.#firstPosition++;
+    if (this.#dropped < MAX_EVENTS) return;
+    this.#events = this.#events.slice(this.#dropped);
+    this.#sizes = this.#sizes.slice(this.#dropped);
+    this.#dropped = 0;
+  }
+}

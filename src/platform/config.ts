@@ -1,0 +1,189 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import { CHANNELS, type FieldProblem } from '../domain/vocabulary.js';
+import { parseConfigFile } from './config-file.js';
+
+/**
+ * The settings of one instance: defaults, then the YAML file named by `WAYBILL_CONFIG`, then the environment, which
+ * wins. Everything is checked once, here; whoever holds a `Config` need not check again.
+ */
+
+const MIB = 1024 * 1024;
+
+/** A whole number, or its digits as text: that is how the environment gives it. */
+const wholeNumber = (min: number, max: number) =>
+  z
+    .preprocess((value) => (typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value), z.unknown())
+    .refine((value) => Number.isInteger(value) && (value as number) >= min && (value as number) <= max, {
+      error: ({ input }) => `must be a whole number from ${min} to ${max}, not ${JSON.stringify(input)}`,
+    })
+    .transform((value) => value as number);
+
+/**
+ * An address range in CIDR notation. Short and octal IPv4 forms (`10/8`, `012.0.0.0/8`) are refused although the parser
+ * knows them: these ranges open a way into private networks, and two readers must not see two different ones.
+ */
+const cidr = z
+  .string()
+  .refine(
+    (text) => ipaddr.IPv4.isValidCIDRFourPartDecimal(text) || (text.includes(':') && ipaddr.IPv6.isValidCIDR(text)),
+    {
+      error: ({ input }) =>
+        `${JSON.stringify(input)} is not an address range such as 10.1.0.0/16, 10.1.2.3/32 or fd00::/8`,
+    },
+  );
+
+/** The error texts of URLs never repeat the value: it may hold a password. */
+const url = (example: string, ...schemes: string[]) =>
+  z
+    .string()
+    .refine((text) => schemes.some((scheme) => text.startsWith(`${scheme}://`) && text.length > scheme.length + 3), {
+      error: `must be a URL such as ${example}`,
+    });
+
+const provider = z.strictObject({
+  name: z.string().regex(/^[\w.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, dashes or underscores'),
+  channel: z.enum(CHANNELS),
+  /** Checked by the adapter it belongs to, which alone knows its fields. */
+  config: z.record(z.string(), z.unknown()).default({}),
+});
+
+const limits = z.strictObject({
+  /** Default 25 MiB. Whole HTTP request; a base64 attachment takes a third more than its bytes. */
+  maxBodyBytes: wholeNumber(1024, 1024 * MIB).default(25 * MIB),
+  /** Default 10 MiB. All attachments of one delivery together, decoded. */
+  maxAttachmentBytes: wholeNumber(0, 768 * MIB).default(10 * MIB),
+  /** Default 12 levels of nested fields in a GraphQL query. */
+  maxQueryDepth: wholeNumber(1, 100).default(12),
+  /** Default 5,000 points: one for each field, times the page size of the lists around it. */
+  maxQueryCost: wholeNumber(1, 10_000_000).default(5_000),
+});
+
+const engine = z.strictObject({
+  /** Default 128 attempts in flight at once. */
+  concurrency: wholeNumber(1, 10_000).default(128),
+  /** Default 1,000 ms between two write-behind checkpoints: how much is folded again after a crash. */
+  checkpointIntervalMs: wholeNumber(10, 60_000).default(1_000),
+  /** Default 8,000 ms for attempts in flight at SIGTERM; the rest of the 10 s is for closing the stores. */
+  drainTimeoutMs: wholeNumber(0, 600_000).default(8_000),
+});
+
+const projections = z.strictObject({
+  /** Default 1,000 events, or … */
+  batchEvents: wholeNumber(1, 100_000).default(1_000),
+  /** … default 25 ms, whichever comes first, make one transaction. */
+  batchDelayMs: wholeNumber(0, 10_000).default(25),
+  /** Default 2,000 ms that a query waits for the read model to show the caller's own last command. */
+  readYourWritesTimeoutMs: wholeNumber(0, 60_000).default(2_000),
+});
+
+const schema = z.strictObject({
+  /** Default 3000. 0 takes any free port. */
+  port: wholeNumber(0, 65_535).default(3_000),
+  /** Default 127.0.0.1: only this machine. */
+  host: z
+    .string()
+    .regex(/^[\w.:%-]+$/, 'must be an IP address or a host name')
+    .default('127.0.0.1'),
+  /** Default `.waybill`. A relative path starts at the current folder, also in the YAML file. */
+  dataDir: z.string().min(1, 'must not be empty').default('.waybill'),
+  /** Default: the embedded PostgreSQL. */
+  databaseUrl: url('postgresql://user:password@host:5432/waybill', 'postgres', 'postgresql').optional(),
+  /** Default: the embedded log. */
+  eventStoreUrl: url(
+    'esdb://host:2113?tls=true',
+    ...['esdb', 'esdb+discover', 'kurrentdb', 'kurrentdb+discover', 'kdb', 'kdb+discover'],
+  ).optional(),
+  /** Default: made at first start and kept in the data directory. */
+  adminKey: z.string().min(32, 'must have 32 or more characters').optional(),
+  /** Default none. CIDRs that outgoing calls may reach although they are not public. */
+  allowedNetworks: z.array(cidr).default([]),
+  /** Default info. */
+  logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  /** Default none. */
+  providers: z
+    .array(provider)
+    .superRefine((all, context) => {
+      const seen = new Set<string>();
+      for (const [index, { name }] of all.entries()) {
+        if (seen.has(name)) context.addIssue({ code: 'custom', path: [index, 'name'], message: `"${name}" is taken` });
+        seen.add(name);
+      }
+    })
+    .default([]),
+  limits: limits.prefault({}),
+  engine: engine.prefault({}),
+  projections: projections.prefault({}),
+});
+
+export type Config = z.output<typeof schema>;
+
+/** Which variable sets which field. An empty variable counts as unset: that is how Compose files pass "nothing". */
+const VARIABLES = {
+  PORT: 'port',
+  HOST: 'host',
+  WAYBILL_DATA: 'dataDir',
+  DATABASE_URL: 'databaseUrl',
+  EVENTSTORE_URL: 'eventStoreUrl',
+  WAYBILL_ADMIN_KEY: 'adminKey',
+  WAYBILL_ALLOWED_NETWORKS: 'allowedNetworks',
+  WAYBILL_LOG_LEVEL: 'logLevel',
+} as const satisfies Record<string, keyof Config>;
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Every problem at once. `message` is one line; neither it nor `problems` repeats a secret. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+
+  constructor(readonly problems: readonly FieldProblem[]) {
+    super(problems.map(({ path, problem }) => `${path}: ${problem}`).join('; '));
+  }
+}
+
+/**
+ * Reads and checks all settings.
+ *
+ * @param options.cwd where relative paths start; an absolute path
+ * @throws ConfigError with every problem; each names its variable or its path in the YAML file
+ */
+export function loadConfig(env: Environment, { cwd }: { cwd: string }): Config {
+  const settings = env.WAYBILL_CONFIG ? readConfigFile(resolve(cwd, env.WAYBILL_CONFIG), env) : {};
+  const variableOf = new Map<PropertyKey, string>();
+  for (const [variable, field] of Object.entries(VARIABLES)) {
+    const value = env[variable];
+    if (!value) continue;
+    settings[field] = field === 'allowedNetworks' ? value.split(/[\s,]+/).filter(Boolean) : value;
+    variableOf.set(field, variable);
+  }
+
+  const result = schema.safeParse(settings);
+  if (!result.success) throw new ConfigError(result.error.issues.flatMap((issue) => problemsOf(issue, variableOf)));
+  return { ...result.data, dataDir: resolve(cwd, result.data.dataDir) };
+}
+
+function readConfigFile(file: string, env: Environment): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError([
+      { path: 'WAYBILL_CONFIG', problem: `cannot read ${file} (${(error as { code: string }).code})` },
+    ]);
+  }
+  const { value, problems } = parseConfigFile(text, env);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return value;
+}
+
+function problemsOf(issue: z.core.$ZodIssue, variableOf: ReadonlyMap<PropertyKey, string>): FieldProblem[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({ path: [...issue.path, key].join('.'), problem: 'is not a known setting' }));
+  }
+  const [field, ...rest] = issue.path;
+  const path = [variableOf.get(field ?? '') ?? field, ...rest].join('.');
+  // zod's own texts name types and allowed values, never the value that was given.
+  return [{ path, problem: issue.message.replace(/^Invalid (input|option): /, '') }];
+}

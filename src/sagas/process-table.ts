@@ -1,0 +1,105 @@
+import type { DeliveryEvent } from '../domain/delivery-events.js';
+import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js';
+
+/** One delivery as the engine knows it. */
+export interface Process {
+  readonly id: string;
+  state: DeliveryState;
+  /** Of the newest event folded in; -1 before the first. */
+  revision: number;
+  /** The engine's own decisions have brought the stream to here; until they are folded, the state is known to be old. */
+  decided: number;
+  /** A decision is on its way to the log. */
+  deciding: boolean;
+  /** Legs with an attempt waiting or under way in this process. */
+  readonly busy: Set<number>;
+  /** The last checkpoint has a row for it. */
+  stored: boolean;
+  /** Why it cannot be folded; left alone until an operator looks. */
+  suspended?: Error;
+}
+
+/** The deliveries the engine has in memory, which of them changed since the last checkpoint, and who waits for whom. */
+export class ProcessTable {
+  readonly #processes = new Map<string, Process>();
+  readonly #changed = new Set<Process>();
+  /** delivery → deliveries that wait for its end */
+  readonly #waiters = new Map<string, Set<string>>();
+
+  get size(): number {
+    return this.#processes.size;
+  }
+
+  get(id: string): Process | undefined {
+    return this.#processes.get(id);
+  }
+
+  all(): Process[] {
+    return [...this.#processes.values()];
+  }
+
+  add(id: string, stored: boolean): Process {
+    const process: Process = {
+      id,
+      state: absent,
+      revision: -1,
+      decided: -1,
+      deciding: false,
+      busy: new Set(),
+      stored,
+    };
+    this.#processes.set(id, process);
+    return process;
+  }
+
+  remove(process: Process): void {
+    this.#processes.delete(process.id);
+    this.#changed.delete(process);
+  }
+
+  /** Folds an event in, unless it is one that the process has seen. */
+  fold(process: Process, event: DeliveryEvent, revision: number): boolean {
+    if (revision <= process.revision) return false;
+    process.state = evolve(process.state, event);
+    process.revision = revision;
+    if (event.type === 'AttemptSucceeded' || event.type === 'AttemptFailed') process.busy.delete(event.data.leg);
+    this.#changed.add(process);
+    return true;
+  }
+
+  /** What changed since this was last asked. */
+  takeChanged(): Process[] {
+    const changed = [...this.#changed];
+    this.#changed.clear();
+    return changed;
+  }
+
+  hasChanged(process: Process): boolean {
+    return this.#changed.has(process);
+  }
+
+  /** For a checkpoint that could not be stored. */
+  giveBack(processes: readonly Process[]): void {
+    for (const process of processes) this.#changed.add(process);
+  }
+
+  startWaiting(waiter: string, dependency: string): void {
+    const waiters = this.#waiters.get(dependency) ?? new Set();
+    this.#waiters.set(dependency, waiters.add(waiter));
+  }
+
+  stopWaiting(waiter: string, dependency: string): void {
+    const waiters = this.#waiters.get(dependency);
+    waiters?.delete(waiter);
+    if (waiters?.size === 0) this.#waiters.delete(dependency);
+  }
+
+  isWaiting(waiter: string, dependency: string): boolean {
+    return this.#waiters.get(dependency)?.has(waiter) ?? false;
+  }
+
+  waitersOf(dependency: string): readonly string[] {
+    const waiters = this.#waiters.get(dependency);
+    return waiters ? [...waiters] : [];
+  }
+}

@@ -1,0 +1,94 @@
+/** setTimeout cannot wait longer (2^31 - 1 ms). */
+const LONGEST_WAIT_MS = 2_147_483_647;
+
+interface Entry {
+  readonly dueMs: number;
+  readonly id: string;
+}
+
+/**
+ * When to look at which delivery again: a binary heap with one timer for the nearest. An id's older entry is left in
+ * the heap when it gets a new time, and passed over when it comes up.
+ */
+export class WakeQueue {
+  readonly #heap: Entry[] = [];
+  readonly #due = new Map<string, number>();
+  readonly #onDue: (ids: string[]) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #armedFor = Number.POSITIVE_INFINITY;
+
+  constructor(onDue: (ids: string[]) => void) {
+    this.#onDue = onDue;
+  }
+
+  get size(): number {
+    return this.#due.size;
+  }
+
+  set(id: string, dueMs: number): void {
+    if (this.#due.get(id) === dueMs) return;
+    this.#due.set(id, dueMs);
+    this.#push({ dueMs, id });
+    if (dueMs < this.#armedFor) this.#arm();
+  }
+
+  delete(id: string): void {
+    this.#due.delete(id);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#armedFor = Number.NEGATIVE_INFINITY;
+  }
+
+  #arm(): void {
+    clearTimeout(this.#timer);
+    const next = this.#heap[0];
+    this.#armedFor = next?.dueMs ?? Number.POSITIVE_INFINITY;
+    if (!next) return;
+    const waitMs = Math.min(Math.max(next.dueMs - Date.now(), 0), LONGEST_WAIT_MS);
+    this.#timer = setTimeout(() => this.#ring(), waitMs);
+  }
+
+  #ring(): void {
+    const now = Date.now();
+    const due: string[] = [];
+    for (let next = this.#heap[0]; next && next.dueMs <= now; next = this.#heap[0]) {
+      this.#pop();
+      if (this.#due.get(next.id) !== next.dueMs) continue;
+      this.#due.delete(next.id);
+      due.push(next.id);
+    }
+    this.#arm();
+    if (due.length > 0) this.#onDue(due);
+  }
+
+  #push(entry: Entry): void {
+    const heap = this.#heap;
+    let index = heap.push(entry) - 1;
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if ((heap[parent] as Entry).dueMs <= entry.dueMs) break;
+      heap[index] = heap[parent] as Entry;
+      index = parent;
+    }
+    heap[index] = entry;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (!last || heap.length === 0) return;
+    let index = 0;
+    for (;;) {
+      const left = 2 * index + 1;
+      if (left >= heap.length) break;
+      const right = left + 1;
+      const child = right < heap.length && (heap[right] as Entry).dueMs < (heap[left] as Entry).dueMs ? right : left;
+      if ((heap[child] as Entry).dueMs >= last.dueMs) break;
+      heap[index] = heap[child] as Entry;
+      index = child;
+    }
+    heap[index] = last;
+  }
+}

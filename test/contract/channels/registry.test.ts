@@ -1,0 +1,102 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { createChannels, MASK } from '../../../src/channels/registry.js';
+
+const SECRET = `whsec_${Buffer.alloc(32, 'a').toString('base64')}`;
+const webhook = {
+  webhook: {
+    url: 'https://hooks.example.com/in',
+    secret: SECRET,
+    headers: { Authorization: 'Bearer x', 'X-Api-Key': 'k', 'X-Source': 'audit' },
+  },
+};
+const smtp = {
+  email: {
+    service: 'smtp',
+    host: 'mail.example.com',
+    auth: { user: 'u', pass: 'p4ss' },
+    from: 'a@example.com',
+    recipients: ['b@example.com'],
+  },
+};
+
+describe('the registry of channels', () => {
+  const { registry, close } = createChannels({ allowedNetworks: [] });
+  afterAll(close);
+
+  it('picks the adapter by channel and service', () => {
+    const provider = (channel: Parameters<typeof registry.adapterFor>[0], config: object) => {
+      const selection = registry.adapterFor(channel, config as never);
+      return 'adapter' in selection ? selection.adapter.describe().provider : selection;
+    };
+    expect(provider('WEBHOOK', webhook)).toBe('webhook');
+    expect(provider('EMAIL', smtp)).toBe('smtp');
+    expect(provider('EMAIL', { email: { service: 'sendgrid' } })).toBe('sendgrid');
+    expect(provider('SMS', { sms: { service: 'twilio' } })).toBe('twilio');
+    expect(provider('EMAIL', { email: { service: 'pigeon' } })).toEqual([
+      { path: 'config.email.service', problem: 'must be one of smtp, sendgrid' },
+    ]);
+    expect(provider('EMAIL', webhook)).toEqual([{ path: 'config.webhook', problem: 'is not a known field' }]);
+    expect(provider('EMAIL', {})).toEqual([{ path: 'config.email', problem: 'is required' }]);
+    expect(provider('WEBHOOK', { webhook: 'x' })).toEqual([{ path: 'config.webhook', problem: 'must be an object' }]);
+    expect(provider('SFTP', {})).toEqual([{ path: 'type', problem: 'channel SFTP is not available yet' }]);
+  });
+
+  it('finds adapters by provider and by channel', () => {
+    expect(registry.byProvider('twilio')?.describe().channel).toBe('SMS');
+    expect(registry.byProvider('nobody')).toBeUndefined();
+    expect(registry.forAddress('EMAIL')?.validateAddress('nonsense')).toEqual(expect.any(String));
+    expect(registry.forAddress('VOICE')).toBeUndefined();
+  });
+
+  it('reports problems from the destination on', () => {
+    expect(registry.validate('WEBHOOK', webhook)).toEqual([]);
+    expect(registry.validate('EMAIL', smtp)).toEqual([]);
+    const bad = { webhook: { ...webhook.webhook, url: 'http://127.0.0.1/' } };
+    expect(registry.validate('WEBHOOK', bad).map(({ path }) => path)).toEqual(['config.webhook.url']);
+    const worse = { email: { ...smtp.email, recipients: ['b@example.com', 'c'] }, webhook: {} };
+    expect(registry.validate('EMAIL', worse).map(({ path }) => path)).toEqual(['config.webhook']);
+  });
+
+  it('knows the secrets of a configuration', () => {
+    expect(registry.secretPaths('WEBHOOK', webhook)).toEqual([
+      'webhook.secret',
+      'webhook.headers.Authorization',
+      'webhook.headers.X-Api-Key',
+    ]);
+    expect(registry.secretPaths('EMAIL', smtp)).toEqual(['email.auth.pass']);
+    expect(registry.secretPaths('SFTP', {})).toEqual([]);
+  });
+
+  it('shows nothing secret, and changes nothing stored', () => {
+    const shown = registry.maskSecrets('WEBHOOK', webhook);
+    expect(shown).toEqual({
+      webhook: {
+        ...webhook.webhook,
+        secret: MASK,
+        headers: { Authorization: MASK, 'X-Api-Key': MASK, 'X-Source': 'audit' },
+      },
+    });
+    expect(webhook.webhook.secret).toBe(SECRET);
+    expect(JSON.stringify(registry.maskSecrets('EMAIL', smtp))).not.toContain('p4ss');
+  });
+
+  it('keeps a stored secret where an update has the mask', () => {
+    const shown = registry.maskSecrets('WEBHOOK', webhook) as typeof webhook;
+    const update = { webhook: { ...shown.webhook, url: 'https://new.example.com/' } };
+    const merged = registry.mergeSecrets('WEBHOOK', webhook, update);
+    expect(merged).toEqual({ webhook: { ...webhook.webhook, url: 'https://new.example.com/' } });
+    expect(registry.validate('WEBHOOK', merged)).toEqual([]);
+    const changed = registry.mergeSecrets('EMAIL', smtp, {
+      email: { ...smtp.email, auth: { user: 'u', pass: 'n3w' } },
+    });
+    expect(changed).toMatchObject({ email: { auth: { pass: 'n3w' } } });
+  });
+
+  it('does not store a mask for a secret', () => {
+    const shown = registry.maskSecrets('WEBHOOK', webhook);
+    const merged = registry.mergeSecrets('WEBHOOK', {}, shown);
+    expect(registry.validate('WEBHOOK', merged).map(({ path }) => path)).toEqual(
+      expect.arrayContaining(['config.webhook.secret', 'config.webhook.headers.Authorization']),
+    );
+  });
+});

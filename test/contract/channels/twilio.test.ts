@@ -1,0 +1,144 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Egress } from '../../../src/channels/egress.js';
+import { TwilioAdapter } from '../../../src/channels/twilio.js';
+import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
+import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
+import {
+  MAGIC_NUMBERS,
+  startTwilioRecorder,
+  type TwilioRecorder,
+  twilioError,
+} from '../../support/peers/twilio-recorder.js';
+import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+
+const content: Content = { text: 'Your code is 4711' };
+const QUOTE = `Your code is 4711 ${MAGIC_NUMBERS.valid} f00dfacef00dfacef00dfacef00dface`;
+
+const REACTIONS: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
+  accepts: () => undefined,
+  unavailable: () => twilioError(503, 20503, QUOTE),
+  unauthorized: () => twilioError(401, 20003, QUOTE),
+  limited: () => ({ ...twilioError(429, 20429, `Too many requests ${QUOTE}`), headers: { 'retry-after': '3' } }),
+  silent: () => 'silence',
+  drops: () => 'drop',
+};
+
+const configFor = (recorder: TwilioRecorder, change: JsonObject = {}): JsonObject => ({
+  service: 'twilio',
+  accountSid: recorder.accountSid,
+  authToken: recorder.authToken,
+  from: MAGIC_NUMBERS.valid,
+  to: '+14155552671',
+  endpoint: recorder.url,
+  ...change,
+});
+
+conforms(
+  {
+    name: 'twilio',
+    create: (egress) => new TwilioAdapter(egress),
+    async start() {
+      const recorder = await startTwilioRecorder();
+      return {
+        config: configFor(recorder),
+        behave: (behaviour) => {
+          recorder.respond = REACTIONS[behaviour];
+        },
+        seen: () => recorder.requests.length,
+        accepted: () => recorder.received.length,
+        close: recorder.close,
+      };
+    },
+    bad: [
+      { change: { service: 'pager' }, path: 'service' },
+      { change: { accountSid: 'AC123' }, path: 'accountSid' },
+      { change: { authToken: '' }, path: 'authToken' },
+      { change: { to: '0151 2345678' }, path: 'to' },
+      { change: { to: '+1234567' }, path: 'to' },
+      { change: { to: ['+14155552671'] }, path: 'to' },
+      { change: { from: 'A name that is too long' }, path: 'from' },
+      { change: { endpoint: 'http://10.1.2.3' }, path: 'endpoint' },
+      { change: { bodyTemplate: '{{ a | no_such_filter }}' }, path: 'bodyTemplate' },
+    ],
+    redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
+    addresses: { good: '+4915123456789', bad: '015123456789' },
+    content,
+    confidential: ['4711', MAGIC_NUMBERS.valid, 'f00dfacef00dface'],
+    retryAfterMs: 3_000,
+  },
+  unusedPort,
+);
+
+describe('twilio', () => {
+  let recorder: TwilioRecorder;
+  let egress: Egress;
+  let adapter: TwilioAdapter;
+
+  beforeEach(async () => {
+    recorder = await startTwilioRecorder();
+    egress = new Egress({ allowedNetworks: LOOPBACK });
+    adapter = new TwilioAdapter(egress);
+  });
+  afterEach(async () => {
+    await recorder.close();
+    await egress.dispatcher.destroy();
+  });
+  const send = (change: JsonObject = {}, message: Content = content) =>
+    adapter.send(messageOf(configFor(recorder, change), message), options());
+
+  it('sends the text as it is', async () => {
+    const outcome = await send({}, { text: 'Grüße {{name}} & co' });
+    const [message] = recorder.received;
+    expect(message).toMatchObject({ To: '+14155552671', From: MAGIC_NUMBERS.valid, Body: 'Grüße {{name}} & co' });
+    expect(outcome).toEqual({ kind: 'accepted', delivered: false, providerMessageId: message?.sid });
+  });
+
+  it('sends the template of the destination instead, if it has one', async () => {
+    await send({ bodyTemplate: 'Total {{total}}' }, { text: 'not this', data: { total: 3 } });
+    expect(recorder.received[0]?.Body).toBe('Total 3');
+    expect(await send({ bodyTemplate: '{{missing}}' })).toMatchObject({ code: 'TEMPLATE_ERROR' });
+  });
+
+  it('sends through a messaging service', async () => {
+    const from = `MG${'a'.repeat(32)}`;
+    expect(adapter.validate(configFor(recorder, { from }))).toEqual([]);
+    await send({ from });
+    expect(recorder.received[0]).toMatchObject({ MessagingServiceSid: from });
+    expect(recorder.received[0]).not.toHaveProperty('From');
+  });
+
+  it.each([
+    ['', 'EMPTY_BODY'],
+    [' \n', 'EMPTY_BODY'],
+    ['x'.repeat(1_601), 'TOO_LARGE'],
+  ])('does not trouble Twilio with a text it cannot take (%#)', async (text, code) => {
+    expect(await send({}, { text })).toMatchObject({ kind: 'rejected', category: 'VALIDATION', code });
+    expect(recorder.requests).toHaveLength(0);
+  });
+
+  it.each([
+    [{ to: MAGIC_NUMBERS.invalid }, 'VALIDATION', 'TWILIO_21211'],
+    [{ to: MAGIC_NUMBERS.noRoute }, 'PERMANENT', 'TWILIO_21612'],
+    [{ to: MAGIC_NUMBERS.noPermission }, 'CONFIGURATION', 'TWILIO_21408'],
+    [{ to: MAGIC_NUMBERS.optedOut }, 'PERMANENT', 'TWILIO_21610'],
+    [{ to: MAGIC_NUMBERS.notMobile }, 'VALIDATION', 'TWILIO_21614'],
+    [{ from: MAGIC_NUMBERS.senderNotOwned }, 'CONFIGURATION', 'TWILIO_21606'],
+    [{ from: MAGIC_NUMBERS.senderQueueFull }, 'RATE_LIMIT', 'TWILIO_21611'],
+    [{ authToken: 'wrong' }, 'AUTHENTICATION', 'TWILIO_20003'],
+  ])('takes the answer to %j for %s', async (change, category, code) => {
+    const outcome = await send(change);
+    expect(outcome).toMatchObject({ kind: 'rejected', category, code });
+    expect(JSON.stringify(outcome)).not.toContain('+1500');
+  });
+
+  it('is in doubt when the answer stays away', async () => {
+    recorder.respond = () => 'drop';
+    expect(await send()).toMatchObject({ category: 'NETWORK', inDoubt: true });
+  });
+
+  it('finds wrong credentials without sending', async () => {
+    const { ok, problems } = await adapter.test(configFor(recorder, { authToken: 'wrong' }), options());
+    expect(ok).toBe(false);
+    expect(problems).toEqual([{ path: 'authToken', problem: 'Twilio answered 401' }]);
+  });
+});

@@ -1,0 +1,105 @@
+import { randomBytes } from 'node:crypto';
+import { type Answer, type Reaction, type RecordedRequest, startHttpPeer } from './http-peer.js';
+
+/** The form of POST …/Messages.json, as far as Waybill uses it. */
+export interface TwilioMessage {
+  readonly sid: string;
+  readonly To: string;
+  readonly From?: string;
+  readonly MessagingServiceSid?: string;
+  readonly Body: string;
+}
+
+export interface TwilioRecorder {
+  /** To be given as `endpoint`. */
+  readonly url: string;
+  readonly port: number;
+  readonly accountSid: string;
+  readonly authToken: string;
+  /** All requests, also the refused ones. */
+  readonly requests: RecordedRequest[];
+  /** The messages that were accepted. */
+  readonly received: TwilioMessage[];
+  /** Answers instead of Twilio; undefined lets the request through. */
+  respond: (request: RecordedRequest) => Reaction | undefined;
+  close(): Promise<void>;
+}
+
+/** Numbers which Twilio itself reserves for tests (https://www.twilio.com/docs/iam/test-credentials). */
+export const MAGIC_NUMBERS = {
+  valid: '+15005550006',
+  invalid: '+15005550001',
+  noRoute: '+15005550002',
+  noPermission: '+15005550003',
+  optedOut: '+15005550004',
+  notMobile: '+15005550009',
+  senderNotOwned: '+15005550007',
+  senderQueueFull: '+15005550008',
+} as const;
+
+const REFUSED_RECIPIENTS: Readonly<Record<string, readonly [number, string]>> = {
+  [MAGIC_NUMBERS.invalid]: [21211, "The 'To' number +15005550001 is not a valid phone number."],
+  [MAGIC_NUMBERS.noRoute]: [21612, "The 'To' phone number: +15005550002, is not currently reachable via SMS."],
+  [MAGIC_NUMBERS.noPermission]: [21408, 'Permission to send an SMS has not been enabled for the region.'],
+  [MAGIC_NUMBERS.optedOut]: [21610, 'Attempt to send to unsubscribed recipient'],
+  [MAGIC_NUMBERS.notMobile]: [21614, "'To' number is not a valid mobile number"],
+};
+const REFUSED_SENDERS: Readonly<Record<string, readonly [number, string]>> = {
+  [MAGIC_NUMBERS.senderNotOwned]: [21606, "The 'From' phone number is not a valid, SMS-capable Twilio number"],
+  [MAGIC_NUMBERS.senderQueueFull]: [21611, 'This From number has exceeded the maximum number of queued messages'],
+};
+
+/** Records messages and answers as Twilio documents (https://www.twilio.com/docs/messaging/api/message-resource). */
+export async function startTwilioRecorder(options: { readonly port?: number } = {}): Promise<TwilioRecorder> {
+  const accountSid = `AC${'0123456789abcdef'.repeat(2)}`;
+  const authToken = 'f00dfacef00dfacef00dfacef00dface';
+  const account = `/2010-04-01/Accounts/${accountSid}`;
+  const received: TwilioMessage[] = [];
+  const peer = await startHttpPeer((request) => recorder.respond(request) ?? answer(request), options);
+  const recorder: TwilioRecorder = {
+    url: peer.origin,
+    port: peer.port,
+    accountSid,
+    authToken,
+    requests: peer.received,
+    received,
+    respond: () => undefined,
+    close: peer.close,
+  };
+
+  function answer({ method, path, headers, raw }: RecordedRequest): Answer {
+    const credentials = Buffer.from(`${accountSid}:${authToken}`).toString('base64');
+    if (headers.authorization !== `Basic ${credentials}`) return twilioError(401, 20003, 'Authenticate');
+    if (method === 'GET' && path === `${account}.json`) return { body: { sid: accountSid, status: 'active' } };
+    if (method !== 'POST' || path !== `${account}/Messages.json`) {
+      return twilioError(404, 20404, `The requested resource ${path} was not found`);
+    }
+    const form = Object.fromEntries(new URLSearchParams(raw)) as Partial<TwilioMessage>;
+    const refusal = refusalOf(form);
+    if (refusal) return twilioError(400, ...refusal);
+    const message = { ...form, sid: `SM${randomBytes(16).toString('hex')}` } as TwilioMessage;
+    received.push(message);
+    const { sid, To: to, From: from = null, Body: body } = message;
+    const status = message.MessagingServiceSid ? 'accepted' : 'queued';
+    return { status: 201, body: { sid, account_sid: accountSid, to, from, body, status, error_code: null } };
+  }
+  return recorder;
+}
+
+/** The one form of Twilio's refusals. */
+export function twilioError(status: number, code: number, message: string): Answer {
+  return { status, body: { code, message, more_info: `https://www.twilio.com/docs/errors/${code}`, status } };
+}
+
+function refusalOf({
+  To,
+  From,
+  MessagingServiceSid,
+  Body,
+}: Partial<TwilioMessage>): readonly [number, string] | undefined {
+  if (!To) return [21604, "A 'To' phone number is required."];
+  if (!From && !MessagingServiceSid) return [21603, "A 'From' phone number is required."];
+  if (!Body) return [21602, 'Message body is required.'];
+  if (Body.length > 1_600) return [21617, 'The concatenated message body exceeds the 1600 character limit'];
+  return REFUSED_SENDERS[From ?? ''] ?? REFUSED_RECIPIENTS[To];
+}
