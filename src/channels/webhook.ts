@@ -1,4 +1,3 @@
-import { createHmac } from 'node:crypto';
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import type { FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
@@ -14,6 +13,7 @@ import { checked, problemsOf, timeout } from './config.js';
 import type { Egress } from './egress.js';
 import { exchange, type HttpAnswer, refusedByHttp } from './http.js';
 import { presentable, rejected, unanswered } from './outcome.js';
+import { decodeSecret, type SigningKey, signatures } from './standard-webhooks.js';
 
 /**
  * Webhooks as Standard Webhooks 1.0 describes them (https://www.standardwebhooks.com): a JSON body, an id that stays the
@@ -45,7 +45,7 @@ const headers = z.record(z.string(), z.string()).superRefine((all, context) => {
   }
 });
 const secret = checked((text) =>
-  signingKey(text) ? undefined : 'must be whsec_ followed by the base64 of 24 to 64 random bytes (Standard Webhooks)',
+  decodeSecret(text) ? undefined : 'must be whsec_ followed by the base64 of 24 to 64 random bytes (Standard Webhooks)',
 );
 
 interface WebhookConfig {
@@ -65,7 +65,7 @@ interface Target {
   readonly path: string;
   readonly method: Dispatcher.HttpMethod;
   readonly headers: readonly string[];
-  readonly keys: readonly { readonly key: Buffer; readonly untilMs: number }[];
+  readonly keys: readonly SigningKey[];
   readonly timeoutMs: number;
   /** Never to be quoted. */
   readonly secrets: readonly string[];
@@ -142,7 +142,7 @@ export class WebhookAdapter implements ChannelAdapter {
     }
     const seconds = String(Math.floor(now.getTime() / 1_000));
     const all = [...target.headers, 'webhook-id', attemptKey, 'webhook-timestamp', seconds];
-    if (target.keys.length > 0) all.push('webhook-signature', sign(target, attemptKey, seconds, body, now.getTime()));
+    if (target.keys.length > 0) all.push('webhook-signature', signatures(target.keys, attemptKey, seconds, body, now));
     const { origin, path, method, timeoutMs } = target;
     const request = { origin, path, method, headers: all, body, timeoutMs, signal };
     const result = await exchange(this.#egress.dispatcher, request);
@@ -180,28 +180,12 @@ function targetOf(config: WebhookConfig, userAgent: string): Target {
     method: config.method ?? 'POST',
     headers: [...defaults, ...own].flat(),
     keys: secrets.flatMap(({ text, untilMs }) => {
-      const key = text === undefined ? undefined : signingKey(text);
+      const key = text === undefined ? undefined : decodeSecret(text);
       return key ? [{ key, untilMs }] : [];
     }),
     timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
     secrets: [...own.map(([, value]) => value), ...secrets.flatMap(({ text }) => text ?? [])],
   };
-}
-
-/** The bytes of a secret as the `standardwebhooks` libraries decode it; undefined when they could not or should not. */
-function signingKey(text: string): Buffer | undefined {
-  const base64 = text.replace(/^whsec_/, '');
-  if (base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return undefined;
-  const key = Buffer.from(base64, 'base64');
-  return key.length >= 24 && key.length <= 64 ? key : undefined;
-}
-
-/** One signature for each key in force, so that a receiver may know either of them while a secret is being changed. */
-function sign({ keys }: Target, id: string, seconds: string, body: Buffer, nowMs: number): string {
-  return keys
-    .filter(({ untilMs }) => nowMs < untilMs)
-    .map(({ key }) => `v1,${createHmac('sha256', key).update(`${id}.${seconds}.`).update(body).digest('base64')}`)
-    .join(' ');
 }
 
 function bodyOf({ deliveryId, content }: OutgoingMessage, now: Date): string {

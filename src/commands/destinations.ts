@@ -110,12 +110,7 @@ export class Destinations {
     const { state } = await this.#executor.load(destination, id);
     if (state.tag !== 'present') return;
     const { organizationId } = state.definition;
-    await this.#order(
-      id,
-      { type: 'DisableDestination', now: now(), reason },
-      { actor, organizationId },
-      organizationId,
-    );
+    await this.#order(id, { type: 'DisableDestination', now: now(), reason }, { actor }, organizationId);
   }
 
   #define(input: DestinationInput, config: JsonObject, organizationId: string): DestinationDefinition | FieldProblem[] {

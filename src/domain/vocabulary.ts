@@ -80,3 +80,9 @@ export interface FieldProblem {
   readonly path: string;
   readonly problem: string;
 }
+
+/** Which organizations' data somebody may see: the tenant scope that every read and write carries down. */
+export type Organizations = 'all' | readonly string[];
+
+export const mayAccess = (organizations: Organizations, organizationId: string): boolean =>
+  organizations === 'all' || organizations.includes(organizationId);

@@ -1,6 +1,7 @@
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import type { Requester } from '../commands/intake.js';
-import { mayAccess, type Organizations, type Principal } from '../security/principal.js';
+import { mayAccess, type Organizations } from '../domain/vocabulary.js';
+import type { Authenticator, Principal } from '../security/principal.js';
 import { ApiError, badInput } from './errors.js';
 
 /** What every resolver knows of the call it serves. */
@@ -8,6 +9,38 @@ export interface RequestContext {
   readonly principal: Principal;
   readonly traceparent?: string;
 }
+
+interface HttpRequest {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+/** What a graphql-transport-ws client sends with connection_init; browsers cannot set headers on a socket. */
+interface SocketInit {
+  readonly payload?: { readonly authorization?: unknown; readonly Authorization?: unknown };
+}
+
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+/** Makes the context of HTTP requests and of subscription sockets, or refuses them. */
+export function authenticated(authenticator: Authenticator) {
+  return {
+    http: async ({ headers }: HttpRequest): Promise<RequestContext> => {
+      const { authorization, traceparent } = headers;
+      const principal = authenticator.authenticate(single(authorization));
+      if (!principal)
+        throw new ApiError('UNAUTHENTICATED', 'send `authorization: Bearer <key>` with a key that is valid here');
+      const trace = single(traceparent);
+      return { principal, ...(trace !== undefined && TRACEPARENT.test(trace) && { traceparent: trace }) };
+    },
+    socket: ({ payload }: SocketInit): RequestContext | false => {
+      const authorization = payload?.authorization ?? payload?.Authorization;
+      const principal = authenticator.authenticate(typeof authorization === 'string' ? authorization : undefined);
+      return principal ? { principal } : false;
+    },
+  };
+}
+
+const single = (header: string | string[] | undefined): string | undefined =>
+  Array.isArray(header) ? header[0] : header;
 
 const ORGANIZATION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 

@@ -1,4 +1,4 @@
-import type { SendOutcome } from '../channels/channel.js';
+import type { ChannelDescription, SendOutcome } from '../channels/channel.js';
 import { derivedId } from '../commands/ids.js';
 import { type AttemptOutcome, type DeliveryCommand, nextAttempt } from '../domain/delivery.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
@@ -50,6 +50,15 @@ export class Attempts {
     }
     const sent = await this.#send(deliveryId, state, leg, target);
     if (!sent) return false;
+    if (isDoubtful(sent, target.adapter.describe())) {
+      const doubt = {
+        type: 'DeclareInDoubt',
+        now: new Date().toISOString(),
+        leg: leg.leg,
+        resolution: 'hold',
+      } as const;
+      return await this.#ports.decide(deliveryId, doubt, commandIdOf(deliveryId, attempt, 'doubt'));
+    }
     const isStored = await this.#record(deliveryId, attempt, outcomeOf(sent), target.policy);
     if (sent.kind === 'rejected' && sent.gone && route.destinationId !== undefined)
       await this.#ports.disableDestination(route.destinationId, `the receiver answered that it is gone (${sent.code})`);
@@ -106,6 +115,10 @@ export class Attempts {
     );
   }
 }
+
+/** The provider may have done it, nothing would stop it from doing it twice, and a person is to decide. */
+const isDoubtful = (sent: SendOutcome, { idempotency, inDoubt }: ChannelDescription): boolean =>
+  sent.kind === 'rejected' && sent.inDoubt === true && idempotency === 'none' && inDoubt === 'hold';
 
 /** The same after a crash, so that an outcome whose storing was interrupted is stored once. */
 const commandIdOf = (deliveryId: string, { leg, number }: AttemptRef, what: string): string =>

@@ -62,7 +62,7 @@ export class ProcessTable {
     if (revision <= process.revision) return false;
     process.state = evolve(process.state, event);
     process.revision = revision;
-    if (event.type === 'AttemptSucceeded' || event.type === 'AttemptFailed') process.busy.delete(event.data.leg);
+    if (endsAttempt(event)) process.busy.delete(event.data.leg);
     this.#changed.add(process);
     return true;
   }
@@ -103,3 +103,8 @@ export class ProcessTable {
     return waiters ? [...waiters] : [];
   }
 }
+
+const endsAttempt = (
+  event: DeliveryEvent,
+): event is Extract<DeliveryEvent, { type: 'AttemptSucceeded' | 'AttemptFailed' | 'AttemptInDoubt' }> =>
+  event.type === 'AttemptSucceeded' || event.type === 'AttemptFailed' || event.type === 'AttemptInDoubt';

@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import type { Organizations } from '../domain/vocabulary.js';
 
 /** Who is calling and what they may touch. Every resolver, query and command gets it; none asks for credentials. */
 export interface Principal {
@@ -6,12 +7,6 @@ export interface Principal {
   readonly actor: string;
   readonly organizations: Organizations;
 }
-
-/** Which organizations' data somebody may see: the tenant scope that every read and write carries down. */
-export type Organizations = 'all' | readonly string[];
-
-export const mayAccess = (organizations: Organizations, organizationId: string): boolean =>
-  organizations === 'all' || organizations.includes(organizationId);
 
 /** Turns credentials into a principal. One key exists so far: the administrator's, which spans organizations. */
 export class Authenticator {

@@ -110,6 +110,11 @@ describe('sendgrid', () => {
     });
   });
 
+  it('keeps line breaks out of the subject', async () => {
+    await send({ subject: '{{title}}' }, { text: 'x', data: { title: 'Hi\r\nBcc: eve@example.com' } });
+    expect(recorder.received[0]?.subject).toBe('Hi Bcc: eve@example.com');
+  });
+
   it('leaves {{…}} in the content of a request alone', async () => {
     await send({}, { text: 'Dear {{name}}' });
     expect(recorder.received[0]?.content).toEqual([{ type: 'text/plain', value: 'Dear {{name}}' }]);

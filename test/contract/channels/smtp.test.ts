@@ -227,12 +227,39 @@ describe('smtp', () => {
     expect(peer.received).toHaveLength(2);
   });
 
+  it('sends over another connection when a kept one turns out to be dead before the message has left', async () => {
+    await start();
+    await send();
+    const reactions: SmtpReaction[] = ['drop'];
+    peer.onRecipient = () => reactions.shift();
+    expect(await send()).toMatchObject({ kind: 'accepted' });
+    expect(peer.received).toHaveLength(2);
+    expect(peer.connections().opened).toBe(2);
+  });
+
   it('opens no more connections than its share, and sends everything', async () => {
     await start();
     const outcomes = await Promise.all(Array.from({ length: 40 }, () => send()));
     expect(outcomes.every(({ kind }) => kind === 'accepted')).toBe(true);
     expect(peer.received).toHaveLength(40);
     expect(peer.connections().opened).toBeLessThanOrEqual(4);
+  });
+
+  it('keeps connections to at most 64 servers', async () => {
+    await start();
+    const resolver = ((_: string, __: object, done: (error: null, found: object[]) => void) =>
+      done(null, [{ address: '127.0.0.1', family: 4 }])) as never;
+    const everywhere = new Egress({ allowedNetworks: LOOPBACK, resolver });
+    const busy = new SmtpAdapter(everywhere);
+    const hosts = Array.from({ length: 70 }, (_, number) => `mail${number}.test`);
+    const outcomes = await Promise.all(
+      hosts.map((host) => busy.send(messageOf(configOf({ host }), content), options())),
+    );
+    expect(outcomes.every(({ kind }) => kind === 'accepted')).toBe(true);
+    await vi.waitFor(() => expect(peer.connections()).toEqual({ opened: 70, open: 64 }));
+    busy.close();
+    await vi.waitFor(() => expect(peer.connections().open).toBe(0));
+    await everywhere.close();
   });
 
   it('leaves no connection behind when it is stopped or closed', async () => {
@@ -281,6 +308,14 @@ describe('smtp', () => {
       });
       secured.close();
       await trusting.close();
+    });
+
+    it('gives a login to nobody outside the allowed networks without TLS, unless told to', async () => {
+      await start({ auth: LOGIN });
+      egress.isInternal = () => false; // as if the server stood on the internet
+      expect(await send({ auth: LOGIN })).toMatchObject({ kind: 'rejected', category: 'NETWORK', code: 'ETLS' });
+      expect(await send({ auth: LOGIN, requireTls: false })).toMatchObject({ kind: 'accepted' });
+      expect(await send({ auth: LOGIN, requireTls: false })).toMatchObject({ kind: 'accepted' });
     });
 
     it('goes no further without TLS where it is required', async () => {

@@ -1,5 +1,5 @@
 import { Webhook } from 'standardwebhooks';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Egress } from '../../../src/channels/egress.js';
 import { WebhookAdapter } from '../../../src/channels/webhook.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
@@ -205,6 +205,29 @@ describe('webhook', () => {
       code: 'TOO_LARGE',
     });
     expect(receiver.received).toHaveLength(0);
+  });
+
+  it('does not send what was given up before there was a connection', async () => {
+    const lookups: (() => void)[] = [];
+    const resolver = ((_: string, __: object, done: (error: null, found: object[]) => void) =>
+      lookups.push(() => done(null, [{ address: '127.0.0.1', family: 4 }]))) as never;
+    const slow = new Egress({ allowedNetworks: LOOPBACK, resolver });
+    const config = { url: `http://slow.test:${receiver.port}/` };
+    const sendSlowly = (signal: AbortSignal, name: string) =>
+      new WebhookAdapter(slow, 'Waybill/test').send(messageOf(config, { subject: name }), options(signal));
+    const controller = new AbortController();
+    const givenUp = sendSlowly(controller.signal, 'given up');
+    await vi.waitFor(() => expect(lookups).toHaveLength(1));
+    controller.abort();
+    expect(await givenUp).toMatchObject({ category: 'NETWORK', code: 'ABORTED' });
+    expect(await givenUp).not.toHaveProperty('inDoubt');
+    lookups[0]?.();
+    await vi.waitFor(() => expect(receiver.connections()).toBe(1));
+    const wanted = sendSlowly(new AbortController().signal, 'wanted');
+    lookups[1]?.();
+    expect(await wanted).toMatchObject({ kind: 'accepted' });
+    expect(receiver.received.map(({ body }) => (body as { data: object }).data)).toMatchObject([{ subject: 'wanted' }]);
+    await slow.close();
   });
 
   it('is in doubt when the connection breaks after the request, not before', async () => {

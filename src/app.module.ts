@@ -1,0 +1,167 @@
+import { readFileSync } from 'node:fs';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { CommandBus, CqrsModule } from '@nestjs/cqrs';
+import { GraphQLModule } from '@nestjs/graphql';
+import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
+import type { Logger } from 'pino';
+import { PluggedChannels } from './channel-catalog.js';
+import type { Channels } from './channels/registry.js';
+import { Deliveries } from './commands/deliveries.js';
+import { DestinationDirectory } from './commands/destination-directory.js';
+import { Destinations } from './commands/destinations.js';
+import { CommandExecutor } from './commands/executor.js';
+import { Intake } from './commands/intake.js';
+import { DeliveryOrders, DeliveryOrdersHandler, DestinationOrder, DestinationOrderHandler } from './commands/orders.js';
+import { EventCodec } from './event-store/codec.js';
+import type { EventStore } from './event-store/event-store.js';
+import { ConnectionTester } from './graphql/connection-tester.js';
+import { DeliveryResolver } from './graphql/delivery.resolver.js';
+import { DeliveryPresenter } from './graphql/delivery-presenter.js';
+import { DestinationResolver } from './graphql/destination.resolver.js';
+import { errorFormatter } from './graphql/errors.js';
+import { InsightResolver } from './graphql/insight.resolver.js';
+import { guardQueries } from './graphql/query-limits.js';
+import { ReadModels } from './graphql/read-models.js';
+import { authenticated } from './graphql/request-context.js';
+import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
+import { HealthController } from './http/health.controller.js';
+import { Readiness } from './http/readiness.js';
+import type { Config } from './platform/config.js';
+import type { ReadSide } from './projections/read-side.js';
+import { Engine } from './sagas/engine.js';
+import { EngineStore } from './sagas/engine-store.js';
+import { type ConfiguredProvider, Targets } from './sagas/targets.js';
+import { Authenticator } from './security/principal.js';
+
+/** What must be running before the application can be put together. */
+export interface Infrastructure {
+  readonly config: Config;
+  readonly adminKey: string;
+  readonly instanceId: string;
+  readonly store: EventStore;
+  readonly channels: Channels;
+  readonly reads: ReadSide;
+  readonly logger: Logger;
+  /** True when no other instance can be alive. */
+  readonly isAlone: boolean;
+}
+
+/** Where every part is made and handed to those that need it: the picture of DESIGN.md in one file. */
+@Module({})
+export class AppModule {
+  static of(infrastructure: Infrastructure): DynamicModule {
+    const { config, store, channels, reads, logger } = infrastructure;
+    const codec = new EventCodec();
+    const executor = new CommandExecutor(store, codec);
+    const directory = new DestinationDirectory(executor);
+    const providers = config.providers as readonly ConfiguredProvider[];
+    const catalog = new PluggedChannels(channels.registry, providers);
+    const readModels = new ReadModels(
+      reads,
+      new DeliveryPresenter(store, codec),
+      config.projections.readYourWritesTimeoutMs,
+    );
+    const intake = new Intake({
+      catalog,
+      directory,
+      reader: store,
+      limits: config.limits,
+      defaults: (organizationId) => readModels.defaultDestinations(organizationId),
+    });
+
+    return {
+      module: AppModule,
+      imports: [CqrsModule.forRoot(), graphql(infrastructure)],
+      controllers: [HealthController],
+      providers: [
+        { provide: CommandExecutor, useValue: executor },
+        { provide: DestinationDirectory, useValue: directory },
+        { provide: DeliveryPresenter, useValue: new DeliveryPresenter(store, codec) },
+        { provide: ReadModels, useValue: readModels },
+        { provide: ConnectionTester, useValue: new ConnectionTester(directory, channels.registry) },
+        DeliveryOrdersHandler,
+        DestinationOrderHandler,
+        {
+          provide: Deliveries,
+          inject: [CommandBus],
+          useFactory: (bus: CommandBus) =>
+            new Deliveries(intake, executor, (orders) => bus.execute(new DeliveryOrders(orders))),
+        },
+        {
+          provide: Destinations,
+          inject: [CommandBus],
+          useFactory: (bus: CommandBus) =>
+            new Destinations(catalog, executor, directory, (order) => bus.execute(new DestinationOrder(order))),
+        },
+        {
+          provide: Engine,
+          inject: [CommandBus, Destinations],
+          useFactory: (bus: CommandBus, destinations: Destinations) =>
+            new Engine(
+              {
+                reader: store,
+                codec,
+                store: new EngineStore(reads.pool, infrastructure.instanceId),
+                targets: new Targets(channels.registry, directory, providers),
+                order: async (order) => {
+                  const [result] = await bus.execute(new DeliveryOrders([order]));
+                  if (!result) throw new Error('the command bus gave no answer');
+                  return result;
+                },
+                disableDestination: (id, reason) => destinations.disable(id, reason, 'engine'),
+                log: engineLog(logger),
+              },
+              { ...config.engine, takeOver: infrastructure.isAlone },
+            ),
+        },
+        { provide: Readiness, inject: [Engine], useFactory: (engine: Engine) => readiness(infrastructure, engine) },
+        DeliveryResolver,
+        DestinationResolver,
+        InsightResolver,
+        DateTimeScalar,
+        JsonScalar,
+        PositionScalar,
+      ],
+    };
+  }
+}
+
+function graphql({ config, adminKey, logger }: Infrastructure): DynamicModule {
+  const authenticate = authenticated(new Authenticator(adminKey));
+  return GraphQLModule.forRoot<MercuriusDriverConfig>({
+    driver: MercuriusDriver,
+    typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),
+    path: '/graphql',
+    context: authenticate.http,
+    subscription: { onConnect: authenticate.socket },
+    queryDepth: config.limits.maxQueryDepth,
+    errorFormatter: errorFormatter((error) => {
+      const reference = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
+      logger.error({ err: error, reference }, 'a request failed unexpectedly');
+      return reference;
+    }) as never,
+    hooks: { preExecution: guardQueries(config.limits.maxQueryCost) },
+    graphiql: false,
+  });
+}
+
+function readiness({ store, reads }: Infrastructure, engine: Engine): Readiness {
+  return new Readiness({
+    log: async () => void (await store.head()),
+    postgres: async () => void (await reads.pool.query('SELECT 1')),
+    engine: () => {
+      const { state, problem } = engine.status();
+      return state === 'running' ? undefined : (problem ?? state);
+    },
+    projections: () => reads.problem(),
+  });
+}
+
+const engineLog = (logger: Logger) => {
+  const log = logger.child({ part: 'engine' });
+  return {
+    info: (message: string, fields: object = {}) => log.info(fields, message),
+    warn: (message: string, fields: object = {}) => log.warn(fields, message),
+    error: (message: string, fields: object = {}) => log.error(fields, message),
+  };
+};

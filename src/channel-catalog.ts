@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import type { ChannelRegistry } from './channels/registry.js';
+import type { ChannelCatalog, ConfigPath } from './commands/channel-catalog.js';
+import type { RetryPolicy } from './domain/retry-policy.js';
+import type { Channel, FieldProblem, Json, JsonObject } from './domain/vocabulary.js';
+import type { ConfiguredProvider } from './sagas/targets.js';
+
+/** Where a webhook's signing secrets are in a destination's configuration. */
+const SIGNING_SECRET: ConfigPath = ['webhook', 'secret'];
+
+/** What intake wants to know of channels, answered by the adapters that are plugged in and the providers configured. */
+export class PluggedChannels implements ChannelCatalog {
+  readonly #registry: ChannelRegistry;
+  readonly #providers: readonly ConfiguredProvider[];
+
+  constructor(registry: ChannelRegistry, providers: readonly ConfiguredProvider[]) {
+    this.#registry = registry;
+    this.#providers = providers;
+  }
+
+  configProblems(channel: Channel, config: JsonObject): FieldProblem[] {
+    return this.#registry.validate(channel, config);
+  }
+
+  secretPaths(channel: Channel, config: JsonObject): ConfigPath[] {
+    return this.#registry.secretPaths(channel, config).map((path) => path.split('.'));
+  }
+
+  newSigningSecret(channel: Channel): { path: ConfigPath; secret: string } | undefined {
+    if (channel !== 'WEBHOOK') return undefined;
+    return { path: SIGNING_SECRET, secret: `whsec_${randomBytes(32).toString('base64')}` };
+  }
+
+  rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined {
+    const webhook = config.webhook;
+    if (channel !== 'WEBHOOK' || !isObject(webhook)) return undefined;
+    const { secret: previous, ...rest } = webhook;
+    const overlap =
+      previous === undefined ? {} : { previousSecret: previous, previousSecretUntil: previousUntil.toISOString() };
+    return { ...config, webhook: { ...rest, secret, ...overlap } };
+  }
+
+  addressProblem(channel: Channel, address: string): string | undefined {
+    const adapter = this.#registry.forAddress(channel);
+    return adapter ? adapter.validateAddress(address) : `channel ${channel} is not available yet`;
+  }
+
+  providerProblem(channel: Channel, provider: string | undefined): string | undefined {
+    const candidates = this.#providers.filter((each) => each.channel === channel);
+    if (provider !== undefined)
+      return candidates.some(({ name }) => name === provider)
+        ? undefined
+        : `no provider of that name is configured for ${channel}`;
+    // A webhook's address is all there is to it; anything else needs somebody to send it.
+    return channel === 'WEBHOOK' || candidates.length > 0 ? undefined : `no provider is configured for ${channel}`;
+  }
+
+  recipients(_channel: Channel, config: JsonObject): number {
+    const lists = Object.values(config).map((inner) => (isObject(inner) ? inner.recipients : undefined));
+    const list = lists.find(Array.isArray);
+    return list?.length ?? 1;
+  }
+
+  retryPolicy(_channel: Channel, config: JsonObject): Partial<RetryPolicy> | undefined {
+    const wishes = Object.values(config)
+      .map((inner) => (isObject(inner) ? inner.retryConfig : undefined))
+      .find(isObject);
+    if (!wishes) return undefined;
+    const { maxRetries, initialDelay, backoffMultiplier, maxBackoffDelay } = wishes;
+    return {
+      ...(typeof maxRetries === 'number' && { maxAttempts: maxRetries + 1 }),
+      ...(typeof initialDelay === 'number' && { initialDelayMs: initialDelay }),
+      ...(typeof backoffMultiplier === 'number' && { multiplier: backoffMultiplier }),
+      ...(typeof maxBackoffDelay === 'number' && { maxDelayMs: maxBackoffDelay }),
+    };
+  }
+}
+
+const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,0 +1,81 @@
+import type { Accepted } from '../commands/deliveries.js';
+import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { Decoded, EventCodec } from '../event-store/codec.js';
+import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
+import { attemptRows } from '../projections/attempts.js';
+import { type DeliveryRow, deliveryRow } from '../projections/deliveries.js';
+import { deliveries, viewOf } from '../projections/views.js';
+
+/** A delivery as the API answers it; what costs extra is a function and is called only when asked for. */
+export interface PresentedDelivery extends DeliveryRow {
+  readonly asOf: bigint;
+  readonly attempts: () => Promise<unknown> | unknown;
+  readonly history: () => Promise<unknown>;
+}
+
+const streamOf = (id: string): string => `delivery-${id}`;
+
+/** Makes API deliveries from a row of the read model, from what a command left, or from the log as it was once. */
+export class DeliveryPresenter {
+  readonly #reader: EventReader;
+  readonly #codec: EventCodec;
+
+  constructor(reader: EventReader, codec: EventCodec) {
+    this.#reader = reader;
+    this.#codec = codec;
+  }
+
+  /** @param attempts reads the attempts from the same read models the row is from */
+  fromRow(row: DeliveryRow, asOf: bigint, attempts: () => Promise<unknown>): PresentedDelivery {
+    return { ...row, asOf, attempts, history: () => this.#history(row.id, row.revision) };
+  }
+
+  /** What a command left, without waiting for a read model. */
+  async fromCommand(result: Accepted): Promise<PresentedDelivery> {
+    const { id, revision, events, position } = result;
+    if (position === undefined || revision !== events.length - 1) {
+      const stored = await this.#reader.readStream(streamOf(id));
+      return this.#fromEvents(
+        id,
+        stored.map((event) => this.#codec.decode<DeliveryEvent>(event)),
+      );
+    }
+    // It begins with this command, so all there is to it is at hand.
+    const organizationId = events[0]?.type === 'DeliveryRequested' ? events[0].data.organizationId : '';
+    const decoded = events.map((event, index) => ({ event, organizationId, recorded: { revision: index, position } }));
+    return this.#fromEvents(id, decoded as unknown as Decoded<DeliveryEvent>[]);
+  }
+
+  /** The delivery as the log had it then; undefined when it was not there yet. */
+  async fromLog(id: string, isIncluded: (event: RecordedEvent) => boolean): Promise<PresentedDelivery | undefined> {
+    const recorded = (await this.#reader.readStream(streamOf(id))).filter(isIncluded);
+    if (recorded.length === 0) return undefined;
+    return this.#fromEvents(
+      id,
+      recorded.map((event) => this.#codec.decode<DeliveryEvent>(event)),
+    );
+  }
+
+  #fromEvents(id: string, events: readonly Decoded<DeliveryEvent>[]): PresentedDelivery {
+    const view = viewOf(deliveries, id, events);
+    if (!view) throw new Error(`delivery ${id} has no events`);
+    return {
+      ...deliveryRow(view),
+      asOf: view.position,
+      attempts: () => attemptRows(id, events),
+      history: () => this.#history(id, view.revision),
+    };
+  }
+
+  async #history(id: string, revision: number): Promise<unknown> {
+    const recorded = await this.#reader.readStream(streamOf(id), { limit: revision + 1 });
+    return recorded.map((event) => ({
+      position: event.position,
+      revision: event.revision,
+      type: event.type,
+      data: this.#codec.decode(event).event.data,
+      metadata: event.metadata,
+      recordedAt: event.created,
+    }));
+  }
+}

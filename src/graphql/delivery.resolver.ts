@@ -1,0 +1,140 @@
+import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { Deliveries } from '../commands/deliveries.js';
+import type { RequestDeliveryInput } from '../commands/delivery-input.js';
+import { isUuid } from '../commands/ids.js';
+import type { DeliveryCommand } from '../domain/delivery.js';
+import { mayAccess } from '../domain/vocabulary.js';
+import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
+import { ApiError, badInput, unwrap } from './errors.js';
+import { ReadModels } from './read-models.js';
+import { accessOf, type RequestContext, requestFor, scopeOf } from './request-context.js';
+
+const MAX_BULK = 1_000;
+const MAX_PAGE = 200;
+
+interface Filter {
+  readonly organizationId?: string | null;
+  readonly [name: string]: unknown;
+}
+
+@Resolver('Delivery')
+export class DeliveryResolver {
+  constructor(
+    private readonly deliveries: Deliveries,
+    private readonly presenter: DeliveryPresenter,
+    private readonly reads: ReadModels,
+  ) {}
+
+  @Mutation()
+  async requestDelivery(@Context() context: RequestContext, @Args('input') input: RequestDeliveryInput) {
+    const accepted = unwrap(await this.deliveries.request(requestFor(context, input, 'organizationId')));
+    this.reads.wrote(context, accepted.position);
+    return { delivery: await this.presenter.fromCommand(accepted), replayed: accepted.replayed };
+  }
+
+  @Mutation()
+  async requestDeliveries(
+    @Context() context: RequestContext,
+    @Args('inputs') inputs: readonly RequestDeliveryInput[],
+    @Args('idempotencyKey') key?: string | null,
+  ) {
+    if (inputs.length > MAX_BULK) throw badInput([{ path: 'inputs', problem: `must not be more than ${MAX_BULK}` }]);
+    if (key !== null && key !== undefined && (key.length < 1 || key.length > 255))
+      throw badInput([{ path: 'idempotencyKey', problem: 'must have from 1 to 255 characters' }]);
+    const requests = inputs.map((input, index) => requestFor(context, input, `inputs.${index}.organizationId`));
+    const results = await this.deliveries.requestMany(requests, key ?? undefined);
+    if (!Array.isArray(results)) throw unwrap(results);
+    return Promise.all(
+      results.map(async (result) => {
+        const accepted = unwrap(result);
+        this.reads.wrote(context, accepted.position);
+        return { delivery: await this.presenter.fromCommand(accepted), replayed: accepted.replayed };
+      }),
+    );
+  }
+
+  @Mutation()
+  approveDelivery(
+    @Context() context: RequestContext,
+    @Args('id') id: string,
+    @Args('comment') comment?: string | null,
+  ) {
+    const { actor: approver } = context.principal;
+    return this.#change(context, id, { type: 'Approve', now: now(), approver, ...(comment && { comment }) });
+  }
+
+  @Mutation()
+  rejectDelivery(@Context() context: RequestContext, @Args('id') id: string, @Args('reason') reason: string) {
+    if (reason.trim() === '') throw badInput([{ path: 'reason', problem: 'must not be empty' }]);
+    return this.#change(context, id, { type: 'Reject', now: now(), approver: context.principal.actor, reason });
+  }
+
+  @Mutation()
+  cancelDelivery(@Context() context: RequestContext, @Args('id') id: string, @Args('reason') reason?: string | null) {
+    return this.#change(context, id, {
+      type: 'Cancel',
+      now: now(),
+      by: context.principal.actor,
+      ...(reason && { reason }),
+    });
+  }
+
+  @Mutation()
+  retryDelivery(@Context() context: RequestContext, @Args('id') id: string) {
+    return this.#change(context, id, { type: 'Retry', now: now(), by: context.principal.actor });
+  }
+
+  @Query()
+  async delivery(@Context() context: RequestContext, @Args('id') id: string): Promise<PresentedDelivery | undefined> {
+    return isUuid(id) ? await this.reads.delivery(context, id.toLowerCase()) : undefined;
+  }
+
+  @Query()
+  async deliveryAsOf(
+    @Context() context: RequestContext,
+    @Args('id') id: string,
+    @Args('at') at?: Date | null,
+    @Args('position') position?: bigint | null,
+  ): Promise<PresentedDelivery | undefined> {
+    const hasAt = at !== null && at !== undefined;
+    const hasPosition = position !== null && position !== undefined;
+    if (hasAt === hasPosition) throw badInput([{ path: 'at', problem: 'give either at or position' }]);
+    if (!isUuid(id)) return undefined;
+    const then = await this.presenter.fromLog(id.toLowerCase(), (event) =>
+      hasPosition ? event.position <= position : event.created <= (at as Date).toISOString(),
+    );
+    return then && mayAccess(context.principal.organizations, then.organizationId) ? then : undefined;
+  }
+
+  @Query('deliveries')
+  async list(
+    @Context() context: RequestContext,
+    @Args('filter') filter?: Filter | null,
+    @Args('first') first?: number | null,
+    @Args('after') after?: string | null,
+  ) {
+    const size = first ?? 50;
+    if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
+    return await this.reads.deliveries(context, filter ?? {}, size, after ?? undefined);
+  }
+
+  @Subscription()
+  deliveryUpdated(
+    @Context() context: RequestContext,
+    @Args('id') id?: string | null,
+    @Args('organizationId') organizationId?: string | null,
+  ) {
+    return this.reads.updates(scopeOf(context, organizationId), id?.toLowerCase());
+  }
+
+  async #change(context: RequestContext, id: string, command: DeliveryCommand): Promise<PresentedDelivery> {
+    if (!isUuid(id)) throw new ApiError('NOT_FOUND', 'there is no such delivery');
+    const { actor } = context.principal;
+    const requester = { actor, ...(context.traceparent !== undefined && { traceparent: context.traceparent }) };
+    const changed = unwrap(await this.deliveries.change(id.toLowerCase(), command, requester, accessOf(context)));
+    this.reads.wrote(context, changed.position);
+    return await this.presenter.fromCommand(changed);
+  }
+}
+
+const now = (): string => new Date().toISOString();

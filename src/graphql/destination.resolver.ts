@@ -1,0 +1,90 @@
+import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
+import { type ChangedDestination, type DestinationInput, Destinations } from '../commands/destinations.js';
+import { isUuid } from '../commands/ids.js';
+import type { Channel } from '../domain/vocabulary.js';
+import { ConnectionTester } from './connection-tester.js';
+import { ApiError, unwrap } from './errors.js';
+import { ReadModels } from './read-models.js';
+import { accessOf, organizationFor, type RequestContext, requesterFor, scopeOf } from './request-context.js';
+
+@Resolver('Destination')
+export class DestinationResolver {
+  constructor(
+    private readonly destinations: Destinations,
+    private readonly tester: ConnectionTester,
+    private readonly reads: ReadModels,
+  ) {}
+
+  @Mutation()
+  async createDestination(
+    @Context() context: RequestContext,
+    @Args('input') input: DestinationInput & { organizationId?: string | null },
+  ) {
+    const organizationId = organizationFor(context, input.organizationId, 'organizationId');
+    return this.#answer(context, unwrap(await this.destinations.create(input, requesterFor(context, organizationId))));
+  }
+
+  @Mutation()
+  async updateDestination(
+    @Context() context: RequestContext,
+    @Args('id') id: string,
+    @Args('input') input: DestinationInput,
+  ) {
+    const requester = requesterFor(context, '');
+    return this.#answer(
+      context,
+      unwrap(await this.destinations.update(known(id), input, requester, accessOf(context))),
+    );
+  }
+
+  @Mutation()
+  async rotateDestinationSecret(
+    @Context() context: RequestContext,
+    @Args('id') id: string,
+    @Args('overlapSeconds') overlapSeconds: number,
+  ) {
+    const requester = requesterFor(context, '');
+    const rotated = await this.destinations.rotateSecret(known(id), overlapSeconds, requester, accessOf(context));
+    return this.#answer(context, unwrap(rotated));
+  }
+
+  @Mutation()
+  async deleteDestination(@Context() context: RequestContext, @Args('id') id: string) {
+    const deleted = unwrap(await this.destinations.delete(known(id), requesterFor(context, ''), accessOf(context)));
+    this.reads.wrote(context, deleted.position);
+    return true;
+  }
+
+  @Mutation()
+  testDestination(@Context() context: RequestContext, @Args('id') id: string) {
+    return this.tester.test(known(id), accessOf(context));
+  }
+
+  @Query()
+  async destination(@Context() context: RequestContext, @Args('id') id: string) {
+    return isUuid(id) ? await this.reads.destination(context, id.toLowerCase()) : undefined;
+  }
+
+  @Query('destinations')
+  async list(
+    @Context() context: RequestContext,
+    @Args('organizationId') organizationId?: string | null,
+    @Args('type') type?: Channel | null,
+  ) {
+    return await this.reads.destinations(context, scopeOf(context, organizationId), type ?? undefined);
+  }
+
+  /** From the read model, which is waited for: health is only there. */
+  async #answer(context: RequestContext, { id, position, signingSecret }: ChangedDestination) {
+    this.reads.wrote(context, position);
+    const shown = await this.reads.destination(context, id);
+    if (!shown)
+      throw new ApiError('UNAVAILABLE', 'the change is stored, but the read models are behind; query it again');
+    return signingSecret === undefined ? shown : { ...shown, signingSecret };
+  }
+}
+
+function known(id: string): string {
+  if (!isUuid(id)) throw new ApiError('NOT_FOUND', 'there is no such destination');
+  return id.toLowerCase();
+}

@@ -1,0 +1,137 @@
+import { isUuid } from '../commands/ids.js';
+import { type Channel, mayAccess, type Organizations } from '../domain/vocabulary.js';
+import type { AttemptRow } from '../projections/attempts.js';
+import type { Bucket } from '../projections/dashboard-query.js';
+import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
+import type { ReadSide } from '../projections/read-side.js';
+import { RebuildConflict, UnknownProjection } from '../projections/rebuild.js';
+import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
+import { ApiError, badInput } from './errors.js';
+import { ReadYourWrites } from './read-your-writes.js';
+import type { RequestContext } from './request-context.js';
+
+/**
+ * The read models as the API shows them. A query waits until they hold the caller's own newest write, up to a bound;
+ * `asOf` says how far they really were.
+ */
+export class ReadModels {
+  readonly #reads: ReadSide;
+  readonly #presenter: DeliveryPresenter;
+  readonly #patienceMs: number;
+  readonly #writes = new ReadYourWrites();
+
+  constructor(reads: ReadSide, presenter: DeliveryPresenter, patienceMs: number) {
+    this.#reads = reads;
+    this.#presenter = presenter;
+    this.#patienceMs = patienceMs;
+  }
+
+  wrote({ principal }: RequestContext, position: bigint | undefined): void {
+    this.#writes.wrote(principal, position);
+  }
+
+  async delivery(context: RequestContext, id: string): Promise<PresentedDelivery | undefined> {
+    await this.#caughtUp(context);
+    const asOf = this.#reads.position('deliveries');
+    const row = await this.#reads.deliveries.find(id, context.principal.organizations);
+    return row && this.#presenter.fromRow(row, asOf, async () => (await this.#attempts([id], context))[0]);
+  }
+
+  async deliveries(context: RequestContext, filter: DeliveryFilter, first: number, after: string | undefined) {
+    await this.#caughtUp(context);
+    const { organizations } = context.principal;
+    const asOf = this.#reads.position('deliveries');
+    const page = await refusing(this.#reads.deliveries.list(filter, organizations, first, after));
+    // All attempts of the page in one query, when the first of its deliveries is asked for them.
+    let attempts: Promise<AttemptRow[][]> | undefined;
+    const ids = page.edges.map(({ node }) => node.id);
+    const attemptsOf = async (index: number) => {
+      attempts ??= this.#attempts(ids, context);
+      return (await attempts)[index];
+    };
+    return {
+      ...page,
+      edges: page.edges.map(({ cursor, node }, index) => ({
+        cursor,
+        node: this.#presenter.fromRow(node, asOf, () => attemptsOf(index)),
+      })),
+    };
+  }
+
+  async destination(context: RequestContext, id: string) {
+    await this.#caughtUp(context);
+    return await this.#reads.destinations.find(id, context.principal.organizations);
+  }
+
+  async destinations(context: RequestContext, organizations: Organizations, type: Channel | undefined) {
+    await this.#caughtUp(context);
+    return await this.#reads.destinations.list(organizations, type);
+  }
+
+  /** Where an organization's deliveries go when they name no target, all changes made so far included. */
+  async defaultDestinations(organizationId: string): Promise<string[]> {
+    const head = await this.#reads.head();
+    if (!(await this.#reads.waitFor(head, this.#patienceMs)))
+      throw new ApiError('UNAVAILABLE', 'the read models are behind, so the default destinations are not known; try again');
+    return (await this.#reads.destinations.defaultsOf(organizationId)).map(({ id }) => id);
+  }
+
+  async dashboard(context: RequestContext, organizations: Organizations, from: Date, to: Date, bucket: Bucket) {
+    await this.#caughtUp(context);
+    return await this.#reads.dashboard.dashboard(organizations, from, to, bucket);
+  }
+
+  projections() {
+    return this.#reads.status();
+  }
+
+  async rebuild(name: string) {
+    try {
+      return await this.#reads.rebuild(name);
+    } catch (error) {
+      if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
+      if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
+      throw error;
+    }
+  }
+
+  /** Deliveries of these organizations as they change, from now on. */
+  async *updates(organizations: Organizations, id: string | undefined): AsyncGenerator<{ deliveryUpdated: PresentedDelivery }> {
+    if (id !== undefined && !isUuid(id)) throw badInput([{ path: 'id', problem: 'is not the id of a delivery' }]);
+    const isWanted = (change: { id: string; organizationId: string }) =>
+      (id === undefined || change.id === id) && mayAccess(organizations, change.organizationId);
+    for await (const ids of this.#reads.changes(isWanted)) {
+      const asOf = this.#reads.position('deliveries');
+      for (const row of await this.#reads.deliveries.findMany(ids, organizations))
+        yield {
+          deliveryUpdated: this.#presenter.fromRow(
+            row,
+            asOf,
+            async () => (await this.#reads.attempts.ofDeliveries([row.id], organizations))[0],
+          ),
+        };
+    }
+  }
+
+  async *rebuildProgress(name: string | undefined) {
+    for await (const rebuild of this.#reads.rebuilds())
+      if (name === undefined || rebuild.name === name) yield { projectionProgress: rebuild };
+  }
+
+  #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {
+    return this.#reads.attempts.ofDeliveries(ids, principal.organizations);
+  }
+
+  async #caughtUp({ principal }: RequestContext): Promise<void> {
+    await this.#reads.waitFor(this.#writes.newestOf(principal), this.#patienceMs);
+  }
+}
+
+async function refusing<Result>(query: Promise<Result>): Promise<Result> {
+  try {
+    return await query;
+  } catch (error) {
+    if (error instanceof BadQuery) throw badInput([{ path: error.path, problem: error.problem }]);
+    throw error;
+  }
+}

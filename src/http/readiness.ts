@@ -1,0 +1,36 @@
+/** Undefined when the part is up, else what is wrong with it, in words for an operator. */
+export type Check = () => Promise<string | undefined> | string | undefined;
+
+const CHECK_TIMEOUT_MS = 2_000;
+
+/** Whether every part that deliveries need is up, and which is not. */
+export class Readiness {
+  readonly #checks: Readonly<Record<string, Check>>;
+
+  constructor(checks: Readonly<Record<string, Check>>) {
+    this.#checks = checks;
+  }
+
+  async check(): Promise<{ ready: boolean; parts: Record<string, string> }> {
+    const parts = Object.fromEntries(
+      await Promise.all(
+        Object.entries(this.#checks).map(async ([name, check]) => [name, await problemOf(check)] as const),
+      ),
+    );
+    return { ready: Object.values(parts).every((answer) => answer === 'up'), parts };
+  }
+}
+
+async function problemOf(check: Check): Promise<string> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooSlow = new Promise<string>((resolve) => {
+    timer = setTimeout(() => resolve('does not answer'), CHECK_TIMEOUT_MS);
+  });
+  try {
+    return (await Promise.race([check(), tooSlow])) ?? 'up';
+  } catch (error) {
+    return (error as Error).message;
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,66 @@
+import 'reflect-metadata';
+import type { PoolConfig } from 'pg';
+import { DataSource, type EntitySchema } from 'typeorm';
+import { FirstTables1780000000000 } from './migrations/1780000000000-first-tables.js';
+
+/** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
+export type DatabaseConnection = Pick<
+  PoolConfig,
+  'connectionString' | 'host' | 'port' | 'user' | 'password' | 'database' | 'ssl'
+>;
+
+export interface DatabaseOptions {
+  readonly connection: DatabaseConnection;
+  /** Classes and schemas of the read models; this folder knows none of them. */
+  readonly entities: readonly (EntitySchema | (new () => object))[];
+  /** Default 8 connections. */
+  readonly poolSize?: number;
+  /** Gets errors of idle connections, which the pool replaces by itself. */
+  readonly onPoolError?: (error: Error) => void;
+}
+
+/** In the order in which they run, for ever; never edited once released. */
+const migrations = [FirstTables1780000000000];
+
+/** Any number that nobody else uses for pg_advisory_lock; "WAYB". */
+const MIGRATION_LOCK = 0x57415942;
+
+/**
+ * Connects and brings the schema up to date. Several instances may start at once: one migrates, the others wait.
+ *
+ * @throws when the server cannot be reached or a migration fails; nothing stays open then
+ */
+export async function openDatabase(options: DatabaseOptions): Promise<DataSource> {
+  const database = new DataSource({
+    type: 'postgres',
+    // The driver would take a connection string apart by its own rules; pg's are the ones our other connections use.
+    extra: { ...options.connection, application_name: 'waybill', connectionTimeoutMillis: 10_000 },
+    // The lock takes one connection while the migrations use another.
+    poolSize: Math.max(2, options.poolSize ?? 8),
+    poolErrorHandler: options.onPoolError ?? (() => {}),
+    entities: [...options.entities],
+    migrations,
+    migrationsTransactionMode: 'each',
+    installExtensions: false,
+    synchronize: false,
+  });
+  await database.initialize();
+  try {
+    await migrate(database);
+  } catch (error) {
+    await database.destroy();
+    throw error;
+  }
+  return database;
+}
+
+async function migrate(database: DataSource): Promise<void> {
+  const lock = database.createQueryRunner();
+  try {
+    await lock.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await database.runMigrations();
+  } finally {
+    await lock.query('select pg_advisory_unlock($1)', [MIGRATION_LOCK]).catch(() => {});
+    await lock.release();
+  }
+}

@@ -1,0 +1,49 @@
+import { Column, type DataSource, Entity, PrimaryColumn, type Repository } from 'typeorm';
+import type { Channel, Failure, Instant } from '../domain/vocabulary.js';
+import { type AttemptRow, type AttemptStatus, attemptId } from './attempts.js';
+import { instant, type Organizations } from './scope.js';
+
+@Entity('attempts')
+export class AttemptEntity implements AttemptRow {
+  @PrimaryColumn('uuid', { name: 'delivery_id' }) deliveryId!: string;
+  @PrimaryColumn('integer') leg!: number;
+  @PrimaryColumn('integer') number!: number;
+  @Column('text', { name: 'organization_id' }) organizationId!: string;
+  @Column('integer') route!: number;
+  @Column('text') channel!: Channel;
+  @Column('text') provider!: string;
+  @Column('uuid', { name: 'destination_id', nullable: true }) destinationId!: string | null;
+  @Column('text') status!: AttemptStatus;
+  @Column('timestamptz', { name: 'started_at', transformer: instant }) startedAt!: Instant;
+  @Column('timestamptz', { name: 'completed_at', nullable: true, transformer: instant }) completedAt!: Instant | null;
+  @Column('jsonb', { nullable: true }) error!: Failure | null;
+  @Column('text', { name: 'provider_message_id', nullable: true }) providerMessageId!: string | null;
+  @Column('text', { nullable: true }) warning!: string | null;
+
+  get id(): string {
+    return attemptId(this.deliveryId, this.leg, this.number);
+  }
+
+  get legId(): string {
+    return `${this.deliveryId}-${this.leg}`;
+  }
+}
+
+/** The attempts read model, asked. */
+export class AttemptQueries {
+  readonly #rows: Repository<AttemptEntity>;
+
+  constructor(database: DataSource) {
+    this.#rows = database.getRepository(AttemptEntity);
+  }
+
+  /** Of each delivery, in the order of `deliveryIds`: its attempts in the order they began. */
+  async ofDeliveries(deliveryIds: readonly string[], organizations: Organizations): Promise<AttemptRow[][]> {
+    const query = this.#rows.createQueryBuilder('a').where('a.deliveryId = any(:deliveryIds)', { deliveryIds });
+    if (organizations !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations });
+    const rows = await query.orderBy('a.startedAt').addOrderBy('a.leg').addOrderBy('a.number').getMany();
+    const byDelivery = new Map<string, AttemptRow[]>(deliveryIds.map((id) => [id, []]));
+    for (const row of rows) byDelivery.get(row.deliveryId)?.push(row);
+    return deliveryIds.map((id) => byDelivery.get(id) as AttemptRow[]);
+  }
+}

@@ -1,0 +1,121 @@
+import type { AttemptRef, DeliveryEvent } from '../domain/delivery-events.js';
+import type { Channel, Failure, Instant } from '../domain/vocabulary.js';
+import type { Decoded } from '../event-store/codec.js';
+import { type Column, replacing, upsert } from './columns.js';
+import type { Projection } from './projection.js';
+import { deliveries as stream } from './views.js';
+
+export const ATTEMPT_STATUSES = ['STARTED', 'SUCCEEDED', 'FAILED', 'IN_DOUBT'] as const;
+export type AttemptStatus = (typeof ATTEMPT_STATUSES)[number];
+
+/** One call to one provider. */
+export interface AttemptRow {
+  /** `<delivery id>-<leg>-<number>` */
+  readonly id: string;
+  readonly deliveryId: string;
+  readonly organizationId: string;
+  readonly leg: number;
+  /** `<delivery id>-<leg>` */
+  readonly legId: string;
+  readonly number: number;
+  /** Index into the leg's routes. */
+  readonly route: number;
+  readonly channel: Channel;
+  readonly provider: string;
+  readonly destinationId: string | null;
+  readonly status: AttemptStatus;
+  readonly startedAt: Instant;
+  /** When its outcome was recorded; null while there is none, and in doubt. */
+  readonly completedAt: Instant | null;
+  readonly error: Failure | null;
+  readonly providerMessageId: string | null;
+  readonly warning: string | null;
+}
+
+/** A stream's attempts in the order they began, from its events alone: each says all there is to say of its attempt. */
+export function attemptsOf(deliveryId: string, events: readonly Decoded<DeliveryEvent>[]): AttemptRow[] {
+  const rows = new Map<string, AttemptRow>();
+  for (const decoded of events) {
+    const row = attemptRow(deliveryId, decoded);
+    if (row) rows.set(row.id, row);
+  }
+  return [...rows.values()];
+}
+
+function attemptRow(deliveryId: string, { event, organizationId }: Decoded<DeliveryEvent>): AttemptRow | undefined {
+  switch (event.type) {
+    case 'AttemptStarted':
+      return started(deliveryId, organizationId, event.data);
+    case 'AttemptSucceeded':
+      return {
+        ...started(deliveryId, organizationId, event.data),
+        status: 'SUCCEEDED',
+        completedAt: event.at,
+        providerMessageId: event.data.providerMessageId ?? null,
+        warning: event.data.warning ?? null,
+      };
+    case 'AttemptFailed':
+      return {
+        ...started(deliveryId, organizationId, event.data),
+        status: 'FAILED',
+        completedAt: event.at,
+        error: event.data.failure,
+      };
+    case 'AttemptInDoubt':
+      return { ...started(deliveryId, organizationId, event.data), status: 'IN_DOUBT' };
+    default:
+      return undefined;
+  }
+}
+
+const started = (deliveryId: string, organizationId: string, attempt: AttemptRef): AttemptRow => ({
+  id: attemptId(deliveryId, attempt.leg, attempt.number),
+  deliveryId,
+  organizationId,
+  leg: attempt.leg,
+  legId: `${deliveryId}-${attempt.leg}`,
+  number: attempt.number,
+  route: attempt.route,
+  channel: attempt.channel,
+  provider: attempt.provider,
+  destinationId: attempt.destinationId ?? null,
+  status: 'STARTED',
+  startedAt: attempt.startedAt,
+  completedAt: null,
+  error: null,
+  providerMessageId: null,
+  warning: null,
+});
+
+export const attemptId = (deliveryId: string, leg: number, number: number): string => `${deliveryId}-${leg}-${number}`;
+
+const columns: readonly Column<AttemptRow>[] = [
+  { name: 'delivery_id', type: 'uuid', of: (row) => row.deliveryId },
+  { name: 'leg', type: 'integer', of: (row) => row.leg },
+  { name: 'number', type: 'integer', of: (row) => row.number },
+  { name: 'organization_id', type: 'text', of: (row) => row.organizationId },
+  { name: 'route', type: 'integer', of: (row) => row.route },
+  { name: 'channel', type: 'text', of: (row) => row.channel },
+  { name: 'provider', type: 'text', of: (row) => row.provider },
+  { name: 'destination_id', type: 'uuid', of: (row) => row.destinationId },
+  { name: 'status', type: 'text', of: (row) => row.status },
+  { name: 'started_at', type: 'timestamptz', of: (row) => row.startedAt },
+  { name: 'completed_at', type: 'timestamptz', of: (row) => row.completedAt },
+  { name: 'error', type: 'jsonb', of: (row) => row.error },
+  { name: 'provider_message_id', type: 'text', of: (row) => row.providerMessageId },
+  { name: 'warning', type: 'text', of: (row) => row.warning },
+];
+
+const outcome = ['status', 'completed_at', 'error', 'provider_message_id', 'warning'];
+const write = upsert('attempts', columns, ['delivery_id', 'leg', 'number'], replacing(...outcome));
+
+export const attempts: Projection = {
+  name: 'attempts',
+  version: 1,
+  tables: ['attempts'],
+  prefixes: [stream.prefix],
+  statements({ deliveries }) {
+    const rows = deliveries.flatMap(({ id, events }) => attemptsOf(id, events));
+    return rows.length === 0 ? [] : [write(rows)];
+  },
+};

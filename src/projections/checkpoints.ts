@@ -1,0 +1,123 @@
+import type { Connection } from './connection.js';
+import type { Projection } from './projection.js';
+import type { Rebuild } from './rebuild.js';
+
+/** Somebody else has moved a checkpoint: what is known here of the read models is out of date. */
+export class CheckpointMoved extends Error {
+  override name = 'CheckpointMoved';
+}
+
+/** More streams than this cannot be understood only when the program is the wrong one for this log. */
+const MAX_PARKED_STREAMS = 10_000;
+
+/** One projection and how far it is. */
+export class Member {
+  readonly projection: Projection;
+  position = 0n;
+  /** Streams with parked events: their later events are parked too. */
+  readonly parkedStreams = new Set<string>();
+  /** How many events are parked. */
+  parked = 0;
+  /** The newest rebuild, while the program knows of it. */
+  rebuild: Rebuild | undefined;
+  /** An event whose rows Postgres did not take: to be parked when it comes again. */
+  poison: { readonly position: bigint; readonly error: string } | undefined;
+
+  /** Between the group and following by itself, while a rebuild begins. */
+  isDetached = false;
+
+  constructor(projection: Projection) {
+    this.projection = projection;
+  }
+
+  park(streamId: string): void {
+    if (this.parkedStreams.has(streamId)) return;
+    if (this.parkedStreams.size >= MAX_PARKED_STREAMS)
+      throw new Error(`more than ${MAX_PARKED_STREAMS} streams cannot be understood: is this program too old?`);
+    this.parkedStreams.add(streamId);
+  }
+}
+
+/** One event that is kept aside for one projection. */
+export interface Parked {
+  readonly projection: string;
+  readonly position: bigint;
+  readonly stream: string;
+  readonly type: string;
+  readonly error: string;
+}
+
+/**
+ * Reads where the projections are; one that is new here starts at 0n.
+ *
+ * @returns those whose rows an older version of the program has made
+ */
+export async function loadCheckpoints(connection: Connection, members: readonly Member[]): Promise<Member[]> {
+  const names = members.map(({ projection }) => projection.name);
+  await connection.execute(
+    `insert into projection_checkpoints (name, version, position)
+     select name, version, 0 from unnest($1::text[], $2::integer[]) as u(name, version) on conflict do nothing`,
+    [names, members.map(({ projection }) => projection.version)],
+  );
+  const rows = await connection.query<{ name: string; version: number; position: string }>(
+    'select name, version, position from projection_checkpoints where name = any($1)',
+    [names],
+  );
+  const parked = await connection.query<{ projection: string; stream: string; events: string }>(
+    `select projection, stream, count(*) as events from parked_events where projection = any($1)
+     group by projection, stream`,
+    [names],
+  );
+  const outdated: Member[] = [];
+  for (const member of members) {
+    const { name, version } = member.projection;
+    const row = rows.find((candidate) => candidate.name === name);
+    if (!row) throw new Error(`the checkpoint of ${name} has disappeared`);
+    if (row.version > version) throw new Error(`${name} was made by a newer version of this program`);
+    if (row.version < version) outdated.push(member);
+    member.position = BigInt(row.position);
+    member.parkedStreams.clear();
+    member.parked = 0;
+    for (const { projection, stream, events } of parked) {
+      if (projection !== name) continue;
+      member.park(stream);
+      member.parked += Number(events);
+    }
+  }
+  return outdated;
+}
+
+/** @throws CheckpointMoved unless every projection is exactly at `from`, in this program's version */
+export async function moveCheckpoints(
+  connection: Connection,
+  members: readonly Member[],
+  from: bigint,
+  to: bigint,
+): Promise<void> {
+  const moved = await connection.execute({
+    name: 'move_checkpoints',
+    text: `update projection_checkpoints set position = $4 from unnest($1::text[], $2::integer[]) as u(name, version)
+           where projection_checkpoints.name = u.name and projection_checkpoints.version = u.version and position = $3`,
+    values: [
+      members.map(({ projection }) => projection.name),
+      members.map(({ projection }) => projection.version),
+      String(from),
+      String(to),
+    ],
+  });
+  if (moved !== members.length) throw new CheckpointMoved(`not every projection is at position ${from}`);
+}
+
+export async function storeParked(connection: Connection, parked: readonly Parked[]): Promise<void> {
+  await connection.execute(
+    `insert into parked_events (projection, position, stream, type, error)
+     select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])`,
+    [
+      parked.map(({ projection }) => projection),
+      parked.map(({ position }) => String(position)),
+      parked.map(({ stream }) => stream),
+      parked.map(({ type }) => type),
+      parked.map(({ error }) => error),
+    ],
+  );
+}

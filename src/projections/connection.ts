@@ -1,0 +1,66 @@
+import pg from 'pg';
+import type { Statement } from './columns.js';
+
+/** Longer than any batch takes; what hangs longer (a dead network, a forgotten lock) is given up and tried again. */
+const STATEMENT_TIMEOUT_MS = 60_000;
+
+/** One connection to Postgres for one writer of read models. */
+export class Connection {
+  readonly #client: pg.Client;
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+  }
+
+  /** @param lost is called when the connection breaks, whether or not it is in use */
+  static async open(options: pg.ClientConfig, lost: (error: Error) => void): Promise<Connection> {
+    const client = new pg.Client({
+      ...options,
+      application_name: 'waybill-projections',
+      keepAlive: true,
+      connectionTimeoutMillis: 10_000,
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
+    });
+    let opened = false;
+    client.on('error', (error) => opened && lost(error));
+    client.on('end', () => opened && lost(new Error('the connection to Postgres was closed')));
+    try {
+      await client.connect();
+      // What a crash of Postgres takes back is a whole number of batches with their checkpoints: they are applied again.
+      await client.query("set synchronous_commit = off; set timezone = 'UTC'");
+    } catch (error) {
+      await client.end().catch(() => {});
+      throw error;
+    }
+    opened = true;
+    return new Connection(client);
+  }
+
+  async query<Row extends pg.QueryResultRow>(query: string | Statement, values?: unknown[]): Promise<Row[]> {
+    return (await this.#client.query<Row>(query as string, values)).rows;
+  }
+
+  /** @returns how many rows the statement has changed */
+  async execute(query: string | Statement, values?: unknown[]): Promise<number> {
+    return (await this.#client.query(query as string, values)).rowCount ?? 0;
+  }
+
+  async transaction<T>(work: () => Promise<T>, mode = ''): Promise<T> {
+    await this.#client.query(`begin ${mode}`);
+    try {
+      const result = await work();
+      await this.#client.query('commit');
+      return result;
+    } catch (error) {
+      // Fails only together with the connection, which undoes the transaction as well.
+      await this.#client.query('rollback').catch(() => {});
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client.removeAllListeners('end');
+    await this.#client.end().catch(() => {});
+  }
+}

@@ -1,0 +1,129 @@
+import type { Leg } from '../domain/delivery-state.js';
+import { deliveryStatus, type Hold, holdsOf, legStatus } from '../domain/delivery-status.js';
+import type { Channel, Failure, Instant, Json, Priority, Status } from '../domain/vocabulary.js';
+import { type Column, replacing, upsert } from './columns.js';
+import type { Projection } from './projection.js';
+import { type DeliverySnapshot, deliveries as stream } from './views.js';
+
+/** One delivery as the public API shows it, but for its attempts and its history. */
+export interface DeliveryRow {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly status: Status;
+  readonly priority: Priority;
+  readonly legs: readonly LegRow[];
+  readonly holds: readonly Hold[];
+  readonly tags: readonly string[];
+  readonly metadata: Json;
+  readonly correlationId: string | null;
+  readonly idempotencyKey: string | null;
+  /** Of all planned routes, fallbacks included; as are `destinationIds`. */
+  readonly channels: readonly Channel[];
+  readonly destinationIds: readonly string[];
+  readonly deadLettered: boolean;
+  readonly requestedAt: Instant;
+  readonly scheduledAt: Instant | null;
+  readonly expiresAt: Instant | null;
+  readonly completedAt: Instant | null;
+  readonly updatedAt: Instant;
+  readonly revision: number;
+  /** Log position of its newest event, in decimal. */
+  readonly position: string;
+}
+
+/** A leg on its current route. */
+export interface LegRow {
+  /** `<delivery id>-<leg>` */
+  readonly id: string;
+  readonly channel: Channel;
+  readonly destinationId: string | null;
+  readonly recipientId: null;
+  readonly status: Status;
+  readonly attempts: number;
+  readonly nextAttemptAt: Instant | null;
+  /** Its last route has failed for good; a person may retry it. */
+  readonly deadLettered: boolean;
+  readonly failure: Failure | null;
+}
+
+/** Also the answer of mutations and of time travel: needs no database. */
+export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
+  const { id, state, revision, position, updatedAt, completedAt } = snapshot;
+  const { request, requestedAt } = state;
+  const routes = request.legs.flatMap((leg) => leg.routes);
+  const legs = state.legs.map((leg) => legRow(snapshot, leg));
+  return {
+    id,
+    organizationId: request.organizationId,
+    status: deliveryStatus(state),
+    priority: request.priority,
+    legs,
+    holds: holdsOf(state),
+    tags: request.tags,
+    metadata: request.metadata ?? null,
+    correlationId: request.correlationId ?? null,
+    idempotencyKey: request.idempotencyKey ?? null,
+    channels: [...new Set(routes.map(({ channel }) => channel))],
+    destinationIds: [...new Set(routes.flatMap(({ destinationId }) => destinationId ?? []))],
+    deadLettered: legs.some((leg) => leg.deadLettered),
+    requestedAt,
+    scheduledAt: request.scheduledAt ?? null,
+    expiresAt: request.expiresAt ?? null,
+    completedAt: completedAt ?? null,
+    updatedAt,
+    revision,
+    position: String(position),
+  };
+}
+
+function legRow({ id, state }: DeliverySnapshot, leg: Leg): LegRow {
+  const route = leg.routes[leg.route];
+  if (!route) throw new Error(`leg ${leg.leg} has no route ${leg.route}`);
+  return {
+    id: `${id}-${leg.leg}`,
+    channel: route.channel,
+    destinationId: route.destinationId ?? null,
+    recipientId: null,
+    status: legStatus(state, leg),
+    attempts: leg.attempts,
+    nextAttemptAt: state.tag === 'active' && leg.progress.tag === 'retrying' ? leg.progress.dueAt : null,
+    deadLettered: leg.progress.tag === 'failed',
+    failure: leg.failure ?? null,
+  };
+}
+
+const columns: readonly Column<DeliveryRow>[] = [
+  { name: 'id', type: 'uuid', of: (row) => row.id },
+  { name: 'organization_id', type: 'text', of: (row) => row.organizationId },
+  { name: 'status', type: 'text', of: (row) => row.status },
+  { name: 'priority', type: 'text', of: (row) => row.priority },
+  { name: 'legs', type: 'jsonb', of: (row) => row.legs },
+  { name: 'holds', type: 'jsonb', of: (row) => row.holds },
+  { name: 'tags', type: 'text[]', of: (row) => row.tags },
+  { name: 'metadata', type: 'jsonb', of: (row) => row.metadata },
+  { name: 'correlation_id', type: 'text', of: (row) => row.correlationId },
+  { name: 'idempotency_key', type: 'text', of: (row) => row.idempotencyKey },
+  { name: 'channels', type: 'text[]', of: (row) => row.channels },
+  { name: 'destination_ids', type: 'uuid[]', of: (row) => row.destinationIds },
+  { name: 'dead_lettered', type: 'boolean', of: (row) => row.deadLettered },
+  { name: 'requested_at', type: 'timestamptz', of: (row) => row.requestedAt },
+  { name: 'scheduled_at', type: 'timestamptz', of: (row) => row.scheduledAt },
+  { name: 'expires_at', type: 'timestamptz', of: (row) => row.expiresAt },
+  { name: 'completed_at', type: 'timestamptz', of: (row) => row.completedAt },
+  { name: 'updated_at', type: 'timestamptz', of: (row) => row.updatedAt },
+  { name: 'revision', type: 'integer', of: (row) => row.revision },
+  { name: 'position', type: 'bigint', of: (row) => BigInt(row.position) },
+];
+
+/** Everything else is decided by the request. No index has these columns, so an update stays in its page (HOT). */
+const changing = ['status', 'legs', 'holds', 'dead_lettered', 'completed_at', 'updated_at', 'revision', 'position'];
+const write = upsert('deliveries', columns, ['id'], replacing(...changing));
+
+export const deliveries: Projection = {
+  name: 'deliveries',
+  version: 1,
+  tables: ['deliveries'],
+  prefixes: [stream.prefix],
+  statements: ({ deliveries: changes }) =>
+    changes.length === 0 ? [] : [write(changes.map(({ after }) => deliveryRow(after)))],
+};

@@ -1,0 +1,6 @@
+import { AttemptEntity } from './attempts-query.js';
+import { DeliveryEntity } from './deliveries-query.js';
+import { DestinationEntity, DestinationHealthEntity } from './destinations-query.js';
+
+/** What the TypeORM data source has to know. */
+export const entities = [DeliveryEntity, AttemptEntity, DestinationEntity, DestinationHealthEntity];

@@ -1,0 +1,141 @@
+import type { Decoded, DomainEvent, EventCodec } from '../event-store/codec.js';
+import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
+import { LruMap } from './lru.js';
+import type { Change, Changes } from './projection.js';
+import { type DeliveryView, type DestinationView, deliveries, destinations, type StreamKind } from './views.js';
+
+/** Streams read at once when their views are not cached. */
+const CONCURRENT_READS = 32;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+export const streamPrefixes: readonly string[] = [deliveries.prefix, destinations.prefix];
+
+/** Events of one stream that cannot be understood, from the first such on. */
+export interface Poison {
+  readonly streamId: string;
+  readonly events: readonly RecordedEvent[];
+  readonly error: string;
+}
+
+export interface Folded extends Changes {
+  readonly poison: readonly Poison[];
+}
+
+/** Turns batches of events, in log order, into changes of views. Keeps the views of recently changed streams. */
+export class Folder {
+  readonly #deliveries: StreamFolder<DeliveryView, DomainEvent>;
+  readonly #destinations: StreamFolder<DestinationView, DomainEvent>;
+
+  /** @param cachedViews how many views of each kind are kept; a view not kept costs reading its stream */
+  constructor(reader: EventReader, codec: EventCodec, cachedViews: number) {
+    this.#deliveries = new StreamFolder(deliveries as never, reader, codec, cachedViews);
+    this.#destinations = new StreamFolder(destinations as never, reader, codec, cachedViews);
+  }
+
+  async fold(events: readonly RecordedEvent[]): Promise<Folded> {
+    const poison: Poison[] = [];
+    return {
+      deliveries: (await this.#deliveries.fold(events, poison)) as Changes['deliveries'],
+      destinations: (await this.#destinations.fold(events, poison)) as Changes['destinations'],
+      poison,
+    };
+  }
+
+  /** To be called when a folded batch was not stored after all. */
+  clear(): void {
+    this.#deliveries.views.clear();
+    this.#destinations.views.clear();
+  }
+}
+
+interface Start<View> {
+  readonly view?: View;
+  readonly events?: readonly RecordedEvent[];
+}
+
+class StreamFolder<View extends { readonly revision: number }, Event extends DomainEvent> {
+  readonly views: LruMap<string, View>;
+  readonly #kind: StreamKind<View, Event>;
+  readonly #reader: EventReader;
+  readonly #codec: EventCodec;
+
+  constructor(kind: StreamKind<View, Event>, reader: EventReader, codec: EventCodec, cachedViews: number) {
+    this.#kind = kind;
+    this.#reader = reader;
+    this.#codec = codec;
+    this.views = new LruMap(cachedViews);
+  }
+
+  async fold(events: readonly RecordedEvent[], poison: Poison[]): Promise<Change<View, Event>[]> {
+    const streams = new Map<string, RecordedEvent[]>();
+    for (const event of events) {
+      if (!event.streamId.startsWith(this.#kind.prefix)) continue;
+      const known = streams.get(event.streamId);
+      if (known) known.push(event);
+      else streams.set(event.streamId, [event]);
+    }
+    const starts = await this.#starts(streams);
+    const changes: Change<View, Event>[] = [];
+    for (const [streamId, news] of streams) {
+      const change = this.#change(streamId, starts.get(streamId), news, poison);
+      if (change) changes.push(change);
+    }
+    return changes;
+  }
+
+  /** Where each stream that did not begin in the batch stood before it: its cached view, or what the log has. */
+  async #starts(streams: ReadonlyMap<string, readonly RecordedEvent[]>): Promise<Map<string, Start<View>>> {
+    const starts = new Map<string, Start<View>>();
+    const missing: { streamId: string; limit: number }[] = [];
+    for (const [streamId, news] of streams) {
+      const { revision } = news[0] as RecordedEvent;
+      if (revision === 0) continue;
+      const view = this.views.get(streamId);
+      if (view?.revision === revision - 1) starts.set(streamId, { view });
+      else missing.push({ streamId, limit: revision });
+    }
+    for (let at = 0; at < missing.length; at += CONCURRENT_READS)
+      await Promise.all(
+        missing.slice(at, at + CONCURRENT_READS).map(async ({ streamId, limit }) => {
+          starts.set(streamId, { events: await this.#reader.readStream(streamId, { limit }) });
+        }),
+      );
+    return starts;
+  }
+
+  #change(
+    streamId: string,
+    start: Start<View> | undefined,
+    news: readonly RecordedEvent[],
+    poison: Poison[],
+  ): Change<View, Event> | undefined {
+    const id = streamId.slice(this.#kind.prefix.length);
+    const folded: Decoded<Event>[] = [];
+    let before: View | undefined;
+    let after: View | undefined;
+    try {
+      if (!UUID.test(id)) throw new Error(`${JSON.stringify(id)} is not a uuid`);
+      before = start?.view;
+      for (const event of start?.events ?? []) before = this.#next(before, id, this.#codec.decode<Event>(event));
+      after = before;
+      for (const event of news) {
+        const decoded = this.#codec.decode<Event>(event);
+        after = this.#next(after, id, decoded);
+        folded.push(decoded);
+      }
+    } catch (error) {
+      poison.push({ streamId, events: news.slice(folded.length), error: (error as Error).message });
+      this.views.delete(streamId);
+      return after && folded.length > 0 ? { id, before, after, events: folded } : undefined;
+    }
+    this.views.set(streamId, after as View);
+    return { id, before, after: after as View, events: folded };
+  }
+
+  #next(view: View | undefined, id: string, decoded: Decoded<Event>): View {
+    const expected = view ? view.revision + 1 : 0;
+    const { revision } = decoded.recorded;
+    if (revision !== expected) throw new Error(`revision ${revision} follows where ${expected} should`);
+    return this.#kind.fold(view, id, decoded);
+  }
+}

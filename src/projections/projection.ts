@@ -1,0 +1,36 @@
+import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { DestinationEvent } from '../domain/destination.js';
+import type { Decoded, DomainEvent } from '../event-store/codec.js';
+import type { Statement } from './columns.js';
+import type { DeliveryView, DestinationView } from './views.js';
+
+/** A read model: what of the log it follows and what it writes. */
+export interface Projection {
+  readonly name: string;
+  /** Raised when the same history must give other rows; a stored lower version is rebuilt at the next start. */
+  readonly version: number;
+  /** Its own alone: emptied when it is rebuilt. */
+  readonly tables: readonly string[];
+  /** Which streams it follows. */
+  readonly prefixes: readonly string[];
+  /**
+   * What has to be written for a batch. Pure, and must not depend on how history was cut into batches. Never rejects
+   * a recorded event: what is recorded has happened.
+   */
+  statements(changes: Changes): Statement[];
+}
+
+/** What a batch of events did, per stream; streams in the order of their first event. */
+export interface Changes {
+  readonly deliveries: readonly Change<DeliveryView, DeliveryEvent>[];
+  readonly destinations: readonly Change<DestinationView, DestinationEvent>[];
+}
+
+export interface Change<View, Event extends DomainEvent> {
+  readonly id: string;
+  /** Undefined when the stream begins in this batch. */
+  readonly before: View | undefined;
+  readonly after: View;
+  /** What leads from one to the other, at least one, in order. */
+  readonly events: readonly Decoded<Event>[];
+}

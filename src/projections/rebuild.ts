@@ -1,0 +1,115 @@
+import { randomUUID } from 'node:crypto';
+import type { Instant } from '../domain/vocabulary.js';
+import type { Connection } from './connection.js';
+import type { Projection } from './projection.js';
+
+/** One making of a read model from the beginning of the log. */
+export interface Rebuild {
+  readonly id: string;
+  readonly name: string;
+  readonly state: 'running' | 'done' | 'failed';
+  /** How far it is, and how far it has to go: log positions, which the embedded log counts in events. */
+  readonly processed: number;
+  readonly total: number;
+  readonly startedAt: Instant;
+  readonly finishedAt: Instant | null;
+}
+
+/** This projection is being rebuilt already. */
+export class RebuildConflict extends Error {
+  override name = 'RebuildConflict';
+}
+
+export class UnknownProjection extends Error {
+  override name = 'UnknownProjection';
+}
+
+const UNIQUE_VIOLATION = '23505';
+
+/**
+ * Empties a projection and sets it back to the beginning of the log, in one transaction with the row that says so.
+ *
+ * @param options.supersede ends one that is going on as failed: it was making the rows of another version
+ * @throws RebuildConflict when one is going on, and is not to be superseded
+ */
+export async function beginRebuild(
+  connection: Connection,
+  projection: Projection,
+  head: bigint,
+  { supersede = false } = {},
+): Promise<Rebuild> {
+  const rebuild: Rebuild = {
+    id: randomUUID(),
+    name: projection.name,
+    state: 'running',
+    processed: 0,
+    total: Number(head),
+    startedAt: new Date().toISOString(),
+    finishedAt: null,
+  };
+  try {
+    await connection.transaction(async () => {
+      if (supersede)
+        await connection.execute(
+          `update projection_rebuilds set state = 'failed', finished_at = $2 where name = $1 and state = 'running'`,
+          [rebuild.name, rebuild.startedAt],
+        );
+      await connection.execute(
+        `insert into projection_rebuilds (id, name, state, processed, total, started_at)
+         values ($1, $2, 'running', 0, $3, $4)`,
+        [rebuild.id, rebuild.name, rebuild.total, rebuild.startedAt],
+      );
+      await connection.execute(`truncate ${projection.tables.join(', ')}`);
+      await connection.execute('delete from parked_events where projection = $1', [projection.name]);
+      await connection.execute('update projection_checkpoints set position = 0, version = $2 where name = $1', [
+        projection.name,
+        projection.version,
+      ]);
+    });
+  } catch (error) {
+    if ((error as { code?: string }).code !== UNIQUE_VIOLATION) throw error;
+    throw new RebuildConflict(`${projection.name} is being rebuilt already`);
+  }
+  return rebuild;
+}
+
+/** @param reached the projection's position; `head` where it has to go, which moves on while it is on its way */
+export async function storeRebuildProgress(
+  connection: Connection,
+  rebuild: Rebuild,
+  reached: bigint,
+  head: bigint,
+  done: boolean,
+): Promise<Rebuild> {
+  const processed = Number(reached);
+  const total = done ? processed : Math.max(rebuild.total, Number(head));
+  const finishedAt = done ? new Date().toISOString() : null;
+  const state = done ? 'done' : 'running';
+  await connection.execute(
+    'update projection_rebuilds set state = $2, processed = $3, total = $4, finished_at = $5 where id = $1',
+    [rebuild.id, state, processed, total, finishedAt],
+  );
+  return { ...rebuild, state, processed, total, finishedAt };
+}
+
+/** The newest rebuild of each projection that ever had one. */
+export async function loadRebuilds(connection: Connection): Promise<Rebuild[]> {
+  const rows = await connection.query<{
+    id: string;
+    name: string;
+    state: Rebuild['state'];
+    processed: string;
+    total: string;
+    started_at: Date;
+    finished_at: Date | null;
+  }>('select distinct on (name) * from projection_rebuilds order by name, started_at desc');
+  return rows.map(({ id, name, state, processed, total, started_at, finished_at }) => ({
+    id,
+    name,
+    state,
+    processed: Number(processed),
+    total: Number(total),
+    startedAt: started_at.toISOString(),
+    finishedAt: finished_at?.toISOString() ?? null,
+  }));
+}

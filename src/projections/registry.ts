@@ -1,0 +1,8 @@
+import { attempts } from './attempts.js';
+import { dashboard } from './dashboard.js';
+import { deliveries } from './deliveries.js';
+import { destinations } from './destinations.js';
+import type { Projection } from './projection.js';
+
+/** Every read model there is. */
+export const projections: readonly Projection[] = [deliveries, attempts, destinations, dashboard];

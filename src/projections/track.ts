@@ -1,0 +1,208 @@
+import type { RecordedEvent } from '../event-store/event-store.js';
+import { CheckpointMoved, type Member, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
+import type { Statement } from './columns.js';
+import type { Connection } from './connection.js';
+import type { Folded, Folder } from './fold.js';
+import { Mutex } from './mutex.js';
+import type { EventBatch } from './pacing.js';
+import type { Change } from './projection.js';
+import { deliveries, destinations } from './views.js';
+
+/** A batch, understood, and what it means for each projection. */
+interface Prepared {
+  readonly batch: EventBatch;
+  readonly from: bigint;
+  readonly folded: Folded;
+  readonly work: Map<Member, Work>;
+}
+
+interface Work {
+  readonly statements: readonly Statement[];
+  readonly parked: readonly Parked[];
+}
+
+/** Something about the rows of one projection, not about the connection: trying again gives the same. */
+export class RowsRefused extends Error {
+  override name = 'RowsRefused';
+
+  constructor(
+    readonly member: Member,
+    override readonly cause: Error,
+  ) {
+    super(`${member.projection.name}: ${cause.message}`);
+  }
+}
+
+/**
+ * A way through the log that one or more projections take together: each batch is read and folded once, and applied to
+ * all of them in one transaction that also moves their checkpoints.
+ *
+ * When Postgres refuses the rows of a batch, smaller and smaller batches follow until one event is left to blame; that
+ * one is parked for the projection that cannot store it, and the batches grow again.
+ */
+export class Track {
+  readonly members = new Set<Member>();
+  /** Everything up to here is stored, for all members. */
+  position = 0n;
+  caughtUp = false;
+  /** Why it does not get on, while it does not. */
+  error: string | undefined;
+  /** Held while a batch is stored; whoever holds it finds the track between two batches. */
+  readonly turn = new Mutex();
+  /** Gets what every stored batch has changed. */
+  onStored: (folded: Folded) => void = () => {};
+  /** Called between two batches, and when the track comes to rest. */
+  onBoundary: () => void | Promise<void> = () => {};
+  readonly #folder: Folder;
+  readonly #maxEvents: number;
+  #limit: number;
+
+  constructor(folder: Folder, maxEvents: number) {
+    this.#folder = folder;
+    this.#maxEvents = maxEvents;
+    this.#limit = maxEvents;
+  }
+
+  /** Most events in the next batch. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /** To be called whenever positions were read anew: nothing of what was folded before counts. */
+  restart(position: bigint): void {
+    this.#folder.clear();
+    this.position = position;
+  }
+
+  /**
+   * Stores batch after batch, preparing one while Postgres stores the one before. Ends when `batches` do.
+   *
+   * @param fail is told at once what went wrong, and makes `batches` end: they may rest for long
+   */
+  async run(batches: AsyncIterable<EventBatch>, connection: Connection, fail: (error: Error) => void): Promise<void> {
+    let storing: Promise<void> = Promise.resolve();
+    let reached = this.position;
+    try {
+      for await (const batch of batches) {
+        const prepared = batch.position > reached ? await this.#prepare(batch, reached) : undefined;
+        reached = batch.position;
+        await storing;
+        storing = this.#inTurn(prepared, batch.caughtUp, connection);
+        storing.catch(fail);
+      }
+    } finally {
+      await storing;
+    }
+  }
+
+  async #inTurn(prepared: Prepared | undefined, caughtUp: boolean, connection: Connection): Promise<void> {
+    if (prepared) await this.turn.run(() => this.#store(prepared, connection));
+    this.caughtUp = caughtUp;
+    if (caughtUp) this.error = undefined;
+    await this.onBoundary();
+  }
+
+  /** Stores one batch. The caller holds the turn of whatever track it must not collide with. */
+  async apply(batch: EventBatch, connection: Connection): Promise<void> {
+    await this.#store(await this.#prepare(batch, this.position), connection);
+  }
+
+  async #prepare(batch: EventBatch, from: bigint): Promise<Prepared> {
+    const prepared: Prepared = { batch, from, folded: await this.#folder.fold(batch.events), work: new Map() };
+    try {
+      for (const member of this.members) workOf(member, prepared);
+    } catch (error) {
+      throw this.#narrowed(batch.events, error);
+    }
+    return prepared;
+  }
+
+  async #store(prepared: Prepared, connection: Connection): Promise<void> {
+    const { batch, from, folded } = prepared;
+    if (from !== this.position) throw new CheckpointMoved(`the track is at ${this.position}, the batch at ${from}`);
+    // One that has joined since the batch was prepared stands exactly where the batch begins.
+    const members = [...this.members];
+    try {
+      if (members.length > 0) await this.#transaction(members, prepared, connection);
+    } catch (error) {
+      throw this.#narrowed(batch.events, error);
+    }
+    this.position = batch.position;
+    this.#limit = Math.min(this.#maxEvents, this.#limit * 2);
+    this.error = undefined;
+    for (const member of members) {
+      member.position = batch.position;
+      member.parked += workOf(member, prepared).parked.length;
+      if (member.poison && member.poison.position <= batch.position) member.poison = undefined;
+    }
+    this.onStored(folded);
+  }
+
+  async #transaction(members: readonly Member[], prepared: Prepared, connection: Connection): Promise<void> {
+    await connection.transaction(async () => {
+      await moveCheckpoints(connection, members, prepared.from, prepared.batch.position);
+      for (const member of members) {
+        const { statements, parked } = workOf(member, prepared);
+        try {
+          for (const statement of statements) await connection.execute(statement);
+        } catch (error) {
+          throw isAboutData(error) ? new RowsRefused(member, error as Error) : error;
+        }
+        if (parked.length > 0) await storeParked(connection, parked);
+      }
+    });
+  }
+
+  #narrowed(events: readonly RecordedEvent[], error: unknown): unknown {
+    if (!(error instanceof RowsRefused)) return error;
+    this.#limit = Math.max(1, Math.floor(events.length / 2));
+    const [only] = events;
+    if (events.length === 1 && only) error.member.poison = { position: only.position, error: error.cause.message };
+    return error;
+  }
+}
+
+/** SQLSTATE classes 22 (data exception), 23 (integrity) and 54 (limit exceeded, e.g. an index entry that is too long). */
+const isAboutData = (error: unknown): boolean => /^(22|23|54)/.test((error as { code?: string }).code ?? '');
+
+function workOf(member: Member, prepared: Prepared): Work {
+  let work = prepared.work.get(member);
+  if (!work) {
+    work = makeWork(member, prepared.folded);
+    prepared.work.set(member, work);
+  }
+  return work;
+}
+
+function makeWork(member: Member, folded: Folded): Work {
+  const { projection, parkedStreams, poison } = member;
+  const parked: Parked[] = [];
+  const park = (streamId: string, events: readonly RecordedEvent[], error: string) => {
+    if (!projection.prefixes.some((prefix) => streamId.startsWith(prefix))) return;
+    member.park(streamId);
+    for (const { position, type } of events)
+      parked.push({ projection: projection.name, position, stream: streamId, type, error });
+  };
+  const isUsable = ({ id, events }: Change<unknown, never>, prefix: string): boolean => {
+    const streamId = prefix + id;
+    const recorded = () => events.map((decoded) => decoded.recorded);
+    if (parkedStreams.has(streamId)) park(streamId, recorded(), 'an earlier event of this stream is parked');
+    else if (poison && recorded().some(({ position }) => position === poison.position))
+      park(streamId, recorded(), poison.error);
+    else return true;
+    return false;
+  };
+  const isUndisturbed = parkedStreams.size === 0 && !poison;
+  const usable = isUndisturbed
+    ? folded
+    : {
+        deliveries: folded.deliveries.filter((change) => isUsable(change as never, deliveries.prefix)),
+        destinations: folded.destinations.filter((change) => isUsable(change as never, destinations.prefix)),
+      };
+  for (const { streamId, events, error } of folded.poison) park(streamId, events, error);
+  try {
+    return { statements: projection.statements(usable), parked };
+  } catch (error) {
+    throw new RowsRefused(member, error as Error);
+  }
+}

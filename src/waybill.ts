@@ -1,0 +1,138 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { Logger } from 'pino';
+import { AppModule } from './app.module.js';
+import { createChannels } from './channels/registry.js';
+import { version } from './platform/version.js';
+import { DestinationDirectory } from './commands/destination-directory.js';
+import { EmbeddedLog } from './event-store/embedded-log.js';
+import type { Config } from './platform/config.js';
+import { adminKey, openDataDirectory } from './platform/data-directory.js';
+import { startPostgres } from './platform/embedded-postgres.js';
+import { NestLogger } from './platform/logger.js';
+import { ReadSide } from './projections/read-side.js';
+import { Engine } from './sagas/engine.js';
+
+type Closing = () => Promise<void> | void;
+
+/** One running instance: everything it needs is started in order, and stopped in the opposite one. */
+export class Waybill {
+  readonly #closings: Closing[];
+
+  private constructor(
+    readonly url: string,
+    readonly dataDir: string,
+    /** Set when this start made it; it is shown once. */
+    readonly newAdminKey: string | undefined,
+    closings: Closing[],
+  ) {
+    this.#closings = closings;
+  }
+
+  /** @throws with one line for the operator when a part cannot start; what was started is stopped again */
+  static async start(config: Config, logger: Logger): Promise<Waybill> {
+    const closings: Closing[] = [];
+    try {
+      return await Waybill.#start(config, logger, closings);
+    } catch (error) {
+      await closeAll(closings, logger);
+      throw error;
+    }
+  }
+
+  /** Takes no more requests, lets attempts under way end, stores where everything stands. */
+  async stop(logger: Logger): Promise<void> {
+    await closeAll(this.#closings, logger);
+  }
+
+  static async #start(config: Config, logger: Logger, closings: Closing[]): Promise<Waybill> {
+    if (config.eventStoreUrl !== undefined)
+      throw new Error('EVENTSTORE_URL: this version of Waybill has the embedded event log only; leave it unset.');
+    const directory = await openDataDirectory(config.dataDir);
+    closings.push(() => directory.release());
+    const { key, isNew } = await adminKey(config);
+
+    const postgres = config.databaseUrl
+      ? { connectionString: config.databaseUrl }
+      : await startEmbeddedPostgres(config, directory.instanceId, logger, closings);
+
+    const logPath = join(directory.path, 'log');
+    await mkdir(logPath, { recursive: true, mode: 0o700 });
+    const store = EmbeddedLog.open(logPath);
+    closings.push(() => store.close());
+
+    const reads = await ReadSide.start({
+      postgres,
+      logPath,
+      settings: config.projections,
+      logger,
+      head: () => store.head(),
+    });
+    closings.push(() => reads.stop());
+
+    const channels = createChannels({ allowedNetworks: config.allowedNetworks, version: version() });
+    closings.push(() => channels.close());
+
+    const { instanceId } = directory;
+    const app = await NestFactory.create<NestFastifyApplication>(
+      AppModule.of({ config, adminKey: key, instanceId, store, channels, reads, logger, isAlone: true }),
+      new FastifyAdapter({ bodyLimit: config.limits.maxBodyBytes, forceCloseConnections: true }),
+      { logger: new NestLogger(logger), abortOnError: false },
+    );
+    const following = new AbortController();
+    const destinations = app.get(DestinationDirectory);
+    destinations.follow(store, await store.head(), following.signal);
+    closings.push(async () => {
+      following.abort();
+      await destinations.stopped();
+    });
+    const engine = app.get(Engine);
+    closings.push(() => engine.stop());
+    closings.push(() => app.close());
+
+    const url = await listen(app, config);
+    engine.start();
+    return new Waybill(url, directory.path, isNew ? key : undefined, closings);
+  }
+}
+
+async function startEmbeddedPostgres(config: Config, instanceId: string, logger: Logger, closings: Closing[]) {
+  const postgres = await startPostgres({
+    dataDir: config.dataDir,
+    instanceId,
+    log: logger.child({ part: 'postgres' }),
+  });
+  closings.push(() => postgres.stop());
+  return postgres.connection;
+}
+
+/** @returns where clients reach it */
+async function listen(app: NestFastifyApplication, { host, port }: Config): Promise<string> {
+  try {
+    await app.listen(port, host);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EADDRINUSE') throw new Error(`Port ${port} on ${host} is in use; set PORT to another one.`);
+    if (code === 'EACCES')
+      throw new Error(`Port ${port} needs privileges this account does not have; set PORT to one above 1023.`);
+    if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+      throw new Error(`HOST ${host} is not an address of this machine.`);
+    throw error;
+  }
+  const address = app.getHttpServer().address() as { port: number };
+  const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `http://${name.includes(':') ? `[${name}]` : name}:${address.port}`;
+}
+
+/** In reverse order; one that fails does not keep the others open. */
+async function closeAll(closings: Closing[], logger: Logger): Promise<void> {
+  for (let close = closings.pop(); close; close = closings.pop()) {
+    try {
+      await close();
+    } catch (error) {
+      logger.error({ err: error }, 'a part did not stop as it should');
+    }
+  }
+}

@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs';
+import {
+  buildSchema,
+  type GraphQLArgument,
+  type GraphQLField,
+  type GraphQLInputField,
+  isEnumType,
+  isInputObjectType,
+  isObjectType,
+  isScalarType,
+} from 'graphql';
+import { expect, test } from 'vitest';
+
+/** Clients and outside checks are written against the published contract; our schema may add to it, never differ. */
+const contract = buildSchema(readFileSync(new URL('../../golden/contract.graphql', import.meta.url), 'utf8'));
+const ours = buildSchema(readFileSync(new URL('../../../src/graphql/schema.graphql', import.meta.url), 'utf8'));
+
+/** The audit trail comes with a later step of the contract; everything else is served. */
+const LATER = new Set(['AuditCheckpoint', 'AuditVerification', 'Query.auditCheckpoint', 'Query.verifyAudit']);
+
+const types = Object.values(contract.getTypeMap()).filter(({ name }) => !name.startsWith('__') && !LATER.has(name));
+
+test.each(types.map((type) => [type.name, type] as const))('%s is as the contract has it', (name, type) => {
+  const own = ours.getType(name);
+  expect(own?.constructor.name, `${name} is a ${type.constructor.name}`).toBe(type.constructor.name);
+  if (isScalarType(type)) return;
+  if (isEnumType(type) && isEnumType(own))
+    expect(own.getValues().map((value) => value.name)).toEqual(type.getValues().map((value) => value.name));
+  if (isInputObjectType(type) && isInputObjectType(own)) {
+    expect(shapes(Object.values(own.getFields()))).toMatchObject(shapes(Object.values(type.getFields())));
+    const added = Object.values(own.getFields()).filter((field) => !(field.name in type.getFields()));
+    expect(added.filter(isRequired), 'an added input field must not be required').toEqual([]);
+  }
+  if (isObjectType(type) && isObjectType(own)) {
+    for (const field of Object.values(type.getFields())) {
+      if (LATER.has(`${name}.${field.name}`)) continue;
+      expect(signature(own.getFields()[field.name]), `${name}.${field.name}`).toEqual(signature(field));
+    }
+  }
+});
+
+const shapes = (fields: readonly GraphQLInputField[]) =>
+  Object.fromEntries(fields.map((field) => [field.name, { type: String(field.type), default: field.defaultValue }]));
+
+const isRequired = (field: GraphQLInputField) => String(field.type).endsWith('!') && field.defaultValue === undefined;
+
+const signature = (field: GraphQLField<unknown, unknown> | undefined) =>
+  field && {
+    type: String(field.type),
+    args: field.args.map((arg: GraphQLArgument) => [arg.name, String(arg.type), arg.defaultValue]),
+  };

@@ -1,0 +1,100 @@
+import { rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, expect, test } from 'vitest';
+import { startWebhookReceiver } from '../support/peers/webhook-receiver.js';
+import { digests } from '../support/digests.js';
+import { startWaybill, type WaybillProcess } from '../support/waybill-process.js';
+
+/**
+ * FAULTS.md, rows 1 and 2: the process is killed with -9 again and again while deliveries are requested and sent.
+ * Acknowledged is recorded, a client's retry gets the first result, and the receiver sees each delivery as one.
+ *
+ * The short form is part of the tests; `npm run test:fault` runs the long one.
+ */
+const isLong = process.env.FAULT_LONG === '1';
+const DELIVERIES = isLong ? 20_000 : 2_000;
+const KILLS = isLong ? 50 : 10;
+const BULK = 10;
+
+let waybill: WaybillProcess | undefined;
+let dataDir: string | undefined;
+
+afterAll(async () => {
+  await waybill?.stop();
+  if (dataDir) await rm(dataDir, { recursive: true, force: true });
+});
+
+const REQUEST = `mutation ($inputs: [RequestDeliveryInput!]!, $key: String!) {
+  requestDeliveries(inputs: $inputs, idempotencyKey: $key) { replayed delivery { id } }
+}`;
+const OPEN = `query { deliveries(first: 1, filter: { status: [HELD, QUEUED, PROCESSING] }) { totalCount } }`;
+const DELIVERED = `query { deliveries(first: 1, filter: { status: [DELIVERED] }) { totalCount } }`;
+
+test(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 1_200_000 : 180_000 }, async () => {
+  const receiver = await startWebhookReceiver();
+  const start = async () => {
+    waybill = await startWaybill({ ...(dataDir !== undefined && { dataDir }), keepData: true });
+    dataDir = waybill.dataDir;
+    return waybill;
+  };
+  let running = await start();
+  const acknowledged = new Map<string, string[]>();
+  let isDone = false;
+
+  const killer = (async () => {
+    for (let kills = 0; kills < KILLS; kills++) {
+      // Each kill waits until work is under way again, so that it hits something.
+      const before = receiver.received.length;
+      while (receiver.received.length < before + DELIVERIES / KILLS / 4 && !isDone) await delay(5);
+      await delay(Math.random() * 150);
+      await running.kill();
+      running = await start();
+    }
+  })();
+
+  for (let batch = 0; batch < DELIVERIES / BULK; batch++) {
+    const key = `batch-${batch}`;
+    const inputs = Array.from({ length: BULK }, (_, item) => ({
+      organizationId: 'hospital-001',
+      content: { text: `delivery ${batch}/${item}` },
+      to: [{ channel: 'WEBHOOK', address: `${receiver.url}/events` }],
+    }));
+    for (;;) {
+      const answer = await running.graphql(REQUEST, { inputs, key }).catch(() => undefined);
+      if (answer?.data) {
+        const items = answer.data.requestDeliveries as { delivery: { id: string } }[];
+        acknowledged.set(key, items.map(({ delivery }) => delivery.id));
+        break;
+      }
+      if (answer?.errors && !/UNAVAILABLE|INTERNAL/.test(JSON.stringify(answer.errors))) throw new Error(JSON.stringify(answer.errors));
+      await delay(20);
+    }
+  }
+  isDone = true;
+  await killer;
+
+  await expect.poll(async () => (await running.graphql(OPEN)).data, { timeout: 60_000, interval: 100 }).toMatchObject({
+    deliveries: { totalCount: 0 },
+  });
+  const ids = [...acknowledged.values()].flat();
+  expect(new Set(ids).size).toBe(DELIVERIES);
+  expect((await running.graphql(DELIVERED)).data).toMatchObject({ deliveries: { totalCount: DELIVERIES } });
+
+  // The receiver may have had some twice, under the same id; it can tell, and none is missing or of nobody.
+  const seen = new Set(receiver.received.map(({ headers }) => headers['webhook-id']));
+  expect([...seen].sort()).toEqual(ids.map((id) => `${id}_1`).sort());
+
+  const live = await digests(running);
+  for (const name of Object.keys(live)) {
+    const rebuilt = await running.graphql(`mutation { rebuildProjection(name: "${name}") { id } }`);
+    expect(rebuilt.errors).toBeUndefined();
+  }
+  const REBUILDS = '{ projections { name state rebuild { state } } }';
+  await expect
+    .poll(async () => (await running.graphql(REBUILDS)).data?.projections, { timeout: 60_000, interval: 100 })
+    .toSatisfy((all: { state: string; rebuild: { state: string } }[]) =>
+      all.every(({ state, rebuild }) => state === 'running' && rebuild.state === 'done'),
+    );
+  expect(await digests(running)).toEqual(live);
+  await receiver.close();
+});
