@@ -41,7 +41,16 @@ async function fill(log: EmbeddedLog): Promise<void> {
     const sent: DeliveryEvent = {
       type: 'AttemptSucceeded',
       at: new Date(startedAt + index + 12).toISOString(),
-      data: { leg: 1, number: 1, route: 0, channel: 'WEBHOOK', provider: 'webhook', destinationId, startedAt: at, delivered: true },
+      data: {
+        leg: 1,
+        number: 1,
+        route: 0,
+        channel: 'WEBHOOK',
+        provider: 'webhook',
+        destinationId,
+        startedAt: at,
+        delivered: true,
+      },
     };
     const envelope = { organizationId, commandId: randomUUID(), actor: 'bench' };
     const encoded = [requested, sent].map((event) => codec.encode(event, randomUUID(), envelope));

@@ -3,6 +3,7 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { CommandBus, CqrsModule } from '@nestjs/cqrs';
 import { GraphQLModule } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
+import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
@@ -39,6 +40,7 @@ export interface Infrastructure {
   readonly adminKey: string;
   readonly instanceId: string;
   readonly store: EventStore;
+  readonly pool: Pool;
   readonly channels: Channels;
   readonly reads: ReadSide;
   readonly logger: Logger;
@@ -50,7 +52,7 @@ export interface Infrastructure {
 @Module({})
 export class AppModule {
   static of(infrastructure: Infrastructure): DynamicModule {
-    const { config, store, channels, reads, logger } = infrastructure;
+    const { config, store, pool, channels, reads, logger } = infrastructure;
     const codec = new EventCodec();
     const executor = new CommandExecutor(store, codec);
     const directory = new DestinationDirectory(executor);
@@ -101,7 +103,7 @@ export class AppModule {
               {
                 reader: store,
                 codec,
-                store: new EngineStore(reads.pool, infrastructure.instanceId),
+                store: new EngineStore(pool, infrastructure.instanceId),
                 targets: new Targets(channels.registry, directory, providers),
                 order: async (order) => {
                   const [result] = await bus.execute(new DeliveryOrders([order]));
@@ -140,15 +142,15 @@ function graphql({ config, adminKey, logger }: Infrastructure): DynamicModule {
       logger.error({ err: error, reference }, 'a request failed unexpectedly');
       return reference;
     }) as never,
-    hooks: { preExecution: guardQueries(config.limits.maxQueryCost) },
+    hooks: { preParsing: authenticate.guard, preExecution: guardQueries(config.limits.maxQueryCost) },
     graphiql: false,
   });
 }
 
-function readiness({ store, reads }: Infrastructure, engine: Engine): Readiness {
+function readiness({ store, pool, reads }: Infrastructure, engine: Engine): Readiness {
   return new Readiness({
     log: async () => void (await store.head()),
-    postgres: async () => void (await reads.pool.query('SELECT 1')),
+    postgres: async () => void (await pool.query('SELECT 1')),
     engine: () => {
       const { state, problem } = engine.status();
       return state === 'running' ? undefined : (problem ?? state);

@@ -7,6 +7,7 @@ import type { ConfiguredProvider } from './sagas/targets.js';
 
 /** Where a webhook's signing secrets are in a destination's configuration. */
 const SIGNING_SECRET: ConfigPath = ['webhook', 'secret'];
+const SIGNING = new Set(['webhook.secret', 'webhook.previousSecret']);
 
 /** What intake wants to know of channels, answered by the adapters that are plugged in and the providers configured. */
 export class PluggedChannels implements ChannelCatalog {
@@ -26,6 +27,10 @@ export class PluggedChannels implements ChannelCatalog {
     return this.#registry.secretPaths(channel, config).map((path) => path.split('.'));
   }
 
+  credentialPaths(channel: Channel, config: JsonObject): ConfigPath[] {
+    return this.secretPaths(channel, config).filter((path) => !SIGNING.has(path.join('.')));
+  }
+
   newSigningSecret(channel: Channel): { path: ConfigPath; secret: string } | undefined {
     if (channel !== 'WEBHOOK') return undefined;
     return { path: SIGNING_SECRET, secret: `whsec_${randomBytes(32).toString('base64')}` };
@@ -38,6 +43,13 @@ export class PluggedChannels implements ChannelCatalog {
     const overlap =
       previous === undefined ? {} : { previousSecret: previous, previousSecretUntil: previousUntil.toISOString() };
     return { ...config, webhook: { ...rest, secret, ...overlap } };
+  }
+
+  server(_channel: Channel, config: JsonObject): string {
+    return Object.values(config)
+      .filter(isObject)
+      .map(({ url, host, endpoint }) => `${originOf(url)} ${host} ${originOf(endpoint)}`)
+      .join();
   }
 
   addressProblem(channel: Channel, address: string): string | undefined {
@@ -78,3 +90,6 @@ export class PluggedChannels implements ChannelCatalog {
 
 const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const originOf = (url: Json | undefined): Json | undefined =>
+  typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : url;

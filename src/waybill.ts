@@ -2,16 +2,20 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import pg from 'pg';
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { createChannels } from './channels/registry.js';
-import { version } from './platform/version.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
+import { EventCodec } from './event-store/codec.js';
 import { EmbeddedLog } from './event-store/embedded-log.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
+import { openDatabase } from './platform/database.js';
 import { startPostgres } from './platform/embedded-postgres.js';
 import { NestLogger } from './platform/logger.js';
+import { version } from './platform/version.js';
+import { entities } from './projections/entities.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 
@@ -63,13 +67,18 @@ export class Waybill {
     const store = EmbeddedLog.open(logPath);
     closings.push(() => store.close());
 
-    const reads = await ReadSide.start({
-      postgres,
-      logPath,
-      settings: config.projections,
-      logger,
-      head: () => store.head(),
-    });
+    const database = await openDatabase({ connection: postgres, entities });
+    closings.push(() => database.destroy());
+    const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
+    pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
+    closings.push(() => pool.end());
+
+    const { batchEvents, batchDelayMs } = config.projections;
+    const reads = new ReadSide(
+      database,
+      { reader: store, codec: new EventCodec(), postgres, batchEvents, batchDelayMs },
+      () => store.head(),
+    );
     closings.push(() => reads.stop());
 
     const channels = createChannels({ allowedNetworks: config.allowedNetworks, version: version() });
@@ -77,9 +86,13 @@ export class Waybill {
 
     const { instanceId } = directory;
     const app = await NestFactory.create<NestFastifyApplication>(
-      AppModule.of({ config, adminKey: key, instanceId, store, channels, reads, logger, isAlone: true }),
+      AppModule.of({ config, adminKey: key, instanceId, store, pool, channels, reads, logger, isAlone: true }),
       new FastifyAdapter({ bodyLimit: config.limits.maxBodyBytes, forceCloseConnections: true }),
-      { logger: new NestLogger(logger), abortOnError: false },
+      // What Nest has to say of a good start is of no use to an operator.
+      {
+        logger: new NestLogger(logger.child({}, { level: logger.isLevelEnabled('debug') ? logger.level : 'warn' })),
+        abortOnError: false,
+      },
     );
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);

@@ -8,9 +8,6 @@ import { WebhookAdapter } from './webhook.js';
 
 /** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
 
-/** Stands for a stored secret when a configuration is shown, and in an update for "as it was". */
-export const MASK = '********';
-
 /** Headers of webhooks whose value lets somebody in. */
 const SECRET_HEADER = /auth|token|key|secret|cookie|password|credential/i;
 
@@ -60,31 +57,14 @@ export class ChannelRegistry {
     const selection = this.adapterFor(channel, config);
     if (!('adapter' in selection)) return selection;
     const { configKey } = selection.adapter.describe();
-    const masked = this.#secrets(channel, config).filter((path) => at(config, path) === MASK);
-    return [
-      ...masked.map((path) => ({ path: join('config', ...path), problem: 'is masked: give the secret itself' })),
-      ...selection.adapter.validate(selection.config).map(({ path, problem }) => ({
-        path: join('config', configKey, path),
-        problem,
-      })),
-    ];
+    return selection.adapter
+      .validate(selection.config)
+      .map(({ path, problem }) => ({ path: join('config', configKey, path), problem }));
   }
 
   /** Dotted paths of the secrets that a configuration has: `webhook.secret`, `webhook.headers.Authorization`. */
   secretPaths(channel: Channel, config: JsonObject): string[] {
     return this.#secrets(channel, config).map((path) => join(...path));
-  }
-
-  /** The configuration as it may be shown. */
-  maskSecrets(channel: Channel, config: JsonObject): JsonObject {
-    return this.#secrets(channel, config).reduce((masked, path) => put(masked, path, MASK), config);
-  }
-
-  /** An update in which a mask stands for what is stored. A mask where nothing is stored stays, for `validate` to see. */
-  mergeSecrets(channel: Channel, previous: JsonObject, next: JsonObject): JsonObject {
-    return this.#secrets(channel, next)
-      .filter((path) => at(next, path) === MASK && typeof at(previous, path) === 'string')
-      .reduce((merged, path) => put(merged, path, at(previous, path) as string), next);
   }
 
   #of(channel: Channel): ChannelAdapter[] {
@@ -140,12 +120,6 @@ function isObject(value: Json | undefined): value is JsonObject {
 
 function at(config: JsonObject, path: readonly string[]): Json | undefined {
   return path.reduce<Json | undefined>((value, key) => (isObject(value) ? value[key] : undefined), config);
-}
-
-/** A copy with one value replaced. */
-function put(config: JsonObject, [key = '', ...rest]: readonly string[], value: string): JsonObject {
-  const inner = config[key];
-  return { ...config, [key]: rest.length === 0 || !isObject(inner) ? value : put(inner, rest, value) };
 }
 
 function join(...parts: readonly string[]): string {

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
+import { version } from '../platform/version.js';
 import { rebuildProjection } from './rebuild-projection.js';
 import { start } from './start.js';
-import { version } from '../platform/version.js';
 
 /** The `waybill` command line. @param argv as node has it: interpreter, script, arguments */
 export async function main(argv: string[]): Promise<void> {

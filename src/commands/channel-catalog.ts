@@ -13,10 +13,14 @@ export interface ChannelCatalog {
   configProblems(channel: Channel, config: JsonObject): FieldProblem[];
   /** Where in this `config` the secrets are. */
   secretPaths(channel: Channel, config: JsonObject): ConfigPath[];
+  /** Those of them that are sent to the server to be let in; the others only sign. */
+  credentialPaths(channel: Channel, config: JsonObject): ConfigPath[];
   /** A new secret that the receiver will check signatures with, for channels that sign; where it goes in `config`. */
   newSigningSecret(channel: Channel): { readonly path: ConfigPath; readonly secret: string } | undefined;
   /** `config` with a new signing secret beside the old one, which stays good for a while. */
   rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined;
+  /** Whom this configuration's credentials are shown to: the server, as far as it can be chosen. */
+  server(channel: Channel, config: JsonObject): string;
   /** What is wrong with a bare address, or undefined. */
   addressProblem(channel: Channel, address: string): string | undefined;
   /** What is wrong with the wish for this provider (or any, when none is named), or undefined. */

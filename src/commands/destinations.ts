@@ -15,7 +15,7 @@ import type { DestinationDirectory } from './destination-directory.js';
 import type { CommandExecutor, Executed, ExecuteResult, Order, Refused } from './executor.js';
 import { newId } from './ids.js';
 import type { Requester } from './intake.js';
-import { joinSecrets, keepHidden, splitSecrets, withValue } from './secrets.js';
+import { hiddenPaths, joinSecrets, keepHidden, splitSecrets, withValue } from './secrets.js';
 
 /** A destination as a client describes it; the shape is the public API's. */
 export interface DestinationInput {
@@ -74,8 +74,11 @@ export class Destinations {
   async update(id: string, input: DestinationInput, requester: Requester, mayAccess: MayAccess) {
     const present = await this.#find(id, mayAccess);
     if (!('definition' in present)) return present;
-    const { organizationId, secrets } = present.definition;
-    const config = keepHidden(isObject(input.config) ? input.config : {}, secrets);
+    const { organizationId, secrets, type } = present.definition;
+    const given = isObject(input.config) ? input.config : {};
+    const config = keepHidden(given, secrets);
+    const misdirected = this.#misdirected(type, given, present.definition.config);
+    if (misdirected.length > 0) return badInput(misdirected);
     const defined = this.#define(input, config, organizationId);
     if (Array.isArray(defined)) return badInput(defined);
     return this.#order(id, { type: 'UpdateDestination', now: now(), definition: defined }, requester, organizationId);
@@ -122,6 +125,8 @@ export class Destinations {
     check((input.description?.length ?? 0) <= 2_000, 'description', 'must not be longer than 2000 characters');
     check(isObject(input.config), 'config', 'must be an object');
     if (isObject(input.config)) problems.push(...this.#catalog.configProblems(input.type, config));
+    for (const path of hiddenPaths(config, this.#catalog.secretPaths(input.type, config)))
+      problems.push({ path: `config.${path}`, problem: 'is hidden: give the secret itself' });
     const wishes = { ...this.#catalog.retryPolicy(input.type, config), ...present(input.retry ?? {}) };
     const retry = Object.keys(wishes).length === 0 ? undefined : retryPolicy(wishes as Partial<RetryPolicy>);
     for (const { path, problem } of retry ? retryPolicyProblems(retry) : [])
@@ -136,6 +141,18 @@ export class Destinations {
       ...(retry && { retry }),
       isDefault: input.isDefault ?? false,
     };
+  }
+
+  /**
+   * A kept credential goes to the server it was given for: whoever names another server must know the credential, or
+   * they could have it sent to a server of their own. A signing secret is never sent, so it may stay.
+   */
+  #misdirected(channel: Channel, next: JsonObject, previous: JsonObject): FieldProblem[] {
+    if (this.#catalog.server(channel, next) === this.#catalog.server(channel, previous)) return [];
+    return hiddenPaths(next, this.#catalog.credentialPaths(channel, next)).map((path) => ({
+      path: `config.${path}`,
+      problem: 'must be given again, because the server has changed',
+    }));
   }
 
   async #find(id: string, mayAccess: MayAccess): Promise<Present | Refused> {

@@ -57,7 +57,7 @@ export class Intake {
     const { organizationId } = requester;
     const key = input.idempotencyKey ?? (bulk?.key === undefined ? undefined : bulkItemKey(bulk.key, bulk.index));
     const id = key === undefined ? newId() : deliveryIdForKey(organizationId, key);
-    const legs = problems.length === 0 ? await this.#plan(input, organizationId, problems) : [];
+    const legs = problems.some(({ path }) => path === 'to') ? [] : await this.#plan(input, organizationId, problems);
     for (const [index, dependency] of (input.dependsOn ?? []).entries())
       if (dependency !== id && !bulk?.earlier.has(dependency) && !(await this.#exists(dependency, organizationId)))
         problems.push({ path: `dependsOn.${index}`, problem: 'there is no such delivery' });

@@ -43,6 +43,10 @@ export function splitSecrets(
 export const joinSecrets = (config: JsonObject, secrets: Secrets): JsonObject =>
   Object.entries(secrets).reduce((joined, [key, secret]) => withValue(joined, pathOf(key), secret), config);
 
+/** Dotted paths of the secrets that are shown hidden: in an update, those to be kept. */
+export const hiddenPaths = (config: JsonObject, paths: readonly ConfigPath[]): string[] =>
+  paths.filter((path) => valueAt(config, path) === hidden).map((path) => path.join('.'));
+
 /** A changed configuration in which `hidden` means: keep what was there. */
 export function keepHidden(config: JsonObject, previous: Secrets): JsonObject {
   return Object.entries(previous).reduce(

@@ -2,7 +2,7 @@ import type { Accepted } from '../commands/deliveries.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { Decoded, EventCodec } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
-import { attemptRows } from '../projections/attempts.js';
+import { attemptsOf } from '../projections/attempts.js';
 import { type DeliveryRow, deliveryRow } from '../projections/deliveries.js';
 import { deliveries, viewOf } from '../projections/views.js';
 
@@ -62,7 +62,7 @@ export class DeliveryPresenter {
     return {
       ...deliveryRow(view),
       asOf: view.position,
-      attempts: () => attemptRows(id, events),
+      attempts: () => attemptsOf(id, events),
       history: () => this.#history(id, view.revision),
     };
   }

@@ -1,3 +1,4 @@
+import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
 import { Deliveries } from '../commands/deliveries.js';
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
@@ -6,6 +7,7 @@ import type { DeliveryCommand } from '../domain/delivery.js';
 import { mayAccess } from '../domain/vocabulary.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput, unwrap } from './errors.js';
+import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { accessOf, type RequestContext, requestFor, scopeOf } from './request-context.js';
 
@@ -18,6 +20,7 @@ interface Filter {
 }
 
 @Resolver('Delivery')
+@UseFilters(PassErrorsOn)
 export class DeliveryResolver {
   constructor(
     private readonly deliveries: Deliveries,

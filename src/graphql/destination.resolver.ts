@@ -1,13 +1,16 @@
+import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
 import { type ChangedDestination, type DestinationInput, Destinations } from '../commands/destinations.js';
 import { isUuid } from '../commands/ids.js';
 import type { Channel } from '../domain/vocabulary.js';
 import { ConnectionTester } from './connection-tester.js';
 import { ApiError, unwrap } from './errors.js';
+import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { accessOf, organizationFor, type RequestContext, requesterFor, scopeOf } from './request-context.js';
 
 @Resolver('Destination')
+@UseFilters(PassErrorsOn)
 export class DestinationResolver {
   constructor(
     private readonly destinations: Destinations,

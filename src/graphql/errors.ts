@@ -1,4 +1,4 @@
-import { GraphQLError, type GraphQLFormattedError } from 'graphql';
+import { type ASTNode, BREAK, GraphQLError, type GraphQLFormattedError, Kind, parse, visit } from 'graphql';
 import type { Rejection } from '../domain/rejection.js';
 import type { FieldProblem } from '../domain/vocabulary.js';
 
@@ -55,45 +55,61 @@ function formatted(error: GraphQLError, onUnexpected: (error: Error) => string):
     ...(error.locations && { locations: error.locations }),
     ...(error.path && { path: error.path }),
   };
-  if (known.extensions?.code !== undefined && known.extensions.code !== 'INTERNAL_SERVER_ERROR')
-    return { message: known.message, ...place, extensions: known.extensions };
-  if (isClientMistake(error, original))
-    return {
-      message: error.message,
-      ...place,
-      extensions: { code: 'BAD_USER_INPUT', fields: [fieldOf(error.message)] },
-    };
+  if (known.extensions?.code !== undefined) return { message: known.message, ...place, extensions: known.extensions };
+  const mistake = clientMistake(error, original);
+  if (mistake) return { message: error.message, ...place, extensions: { code: 'BAD_USER_INPUT', fields: [mistake] } };
   if (original && isUnavailable(original))
     return { message: 'temporarily unavailable; try again', ...place, extensions: { code: 'UNAVAILABLE' } };
   const reference = onUnexpected(original ?? error);
   return { message: `something went wrong here (reference ${reference})`, ...place, extensions: { code: 'INTERNAL' } };
 }
 
-/** No resolver ran: the query does not parse or validate, a variable has the wrong type, the body is not JSON. */
-const isClientMistake = (
+/** What the client did wrong when no resolver ran: the body, the query or a variable is not as it must be. */
+function clientMistake(
   error: GraphQLError,
-  original: { code?: string; statusCode?: number } | null | undefined,
-): boolean => {
-  if (!(error instanceof GraphQLError)) return true;
-  if (original?.statusCode !== undefined && original.statusCode >= 400 && original.statusCode < 500) return true;
-  return error.path === undefined && !original;
-};
+  original: (Error & { statusCode?: number }) | null | undefined,
+): FieldProblem | undefined {
+  const status = original?.statusCode ?? 0;
+  if (status >= 400 && status < 500) return { path: 'body', problem: error.message };
+  if (error.path !== undefined || (original && !(original instanceof GraphQLError || original instanceof TypeError)))
+    return undefined;
+  const problem = error.message.split('; ').at(-1) ?? error.message;
+  return { path: withinInput(pathInVariables(error.message) ?? pathInQuery(error) ?? 'query'), problem };
+}
 
 /** Postgres or the network between is gone: the request was fine. */
 const isUnavailable = ({ code }: { code?: string }): boolean =>
   code !== undefined && /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
 
-/**
- * The field that graphql-js speaks of in words, as a path: `Variable "$input" got invalid value … at "input.to[0].x"`,
- * `Field "a" is not defined by type "B"`, `Cannot query field "a" on type "B"`.
- */
-function fieldOf(message: string): FieldProblem {
-  const at = /at "([^"]+)"/.exec(message)?.[1];
-  const field = /[Ff]ield "([^"]+)"/.exec(message)?.[1];
-  const variable = /Variable "\$([^"]+)"/.exec(message)?.[1];
-  const base = at?.replaceAll(/\[(\d+)\]/g, '.$1') ?? variable;
-  const isUnknownField = field !== undefined && /is not defined by type/.test(message);
-  const path = isUnknownField && base !== undefined ? `${base}.${field}` : (base ?? field ?? 'query');
-  const problem = message.split('; ').at(-1) ?? message;
-  return { path, problem };
+/** Inside an input object, problems are named from the object on, as they are when the domain finds them. */
+const withinInput = (path: string): string => path.replace(/^[A-Za-z_]\w*\.(?!\d)/, '');
+
+/** graphql-js says `Variable "$input" got invalid value … at "input.to[0].x"; Field "y" is not defined by type …`. */
+function pathInVariables(message: string): string | undefined {
+  const variable = /^Variable "\$([^"]+)"/.exec(message)?.[1];
+  if (variable === undefined) return undefined;
+  const at = (/ at "([^"]+)";/.exec(message)?.[1] ?? variable).replaceAll(/\[(\d+)\]/g, '.$1');
+  const field = /Field "([^"]+)" (?:is not defined by type|of required type)/.exec(message)?.[1];
+  return field === undefined ? at : `${at}.${field}`;
 }
+
+/** The arguments and fields that lead to where in the query the problem is. */
+function pathInQuery({ nodes }: GraphQLError): string | undefined {
+  const [node] = nodes ?? [];
+  if (!node?.loc) return undefined;
+  const { start, end, source } = node.loc;
+  let path: string | undefined;
+  visit(parse(source.body), {
+    enter(candidate, _key, parent, _keys, ancestors) {
+      if (candidate.loc?.start !== start || candidate.loc.end !== end || candidate.kind !== node.kind) return undefined;
+      path = [...ancestors, ...(parent ? [parent] : []), candidate].flatMap(stepOf).join('.');
+      return BREAK;
+    },
+  });
+  return path || undefined;
+}
+
+const stepOf = (node: ASTNode | readonly ASTNode[]): string[] => {
+  if (!('kind' in node)) return [];
+  return node.kind === Kind.ARGUMENT || node.kind === Kind.OBJECT_FIELD ? [node.name.value] : [];
+};

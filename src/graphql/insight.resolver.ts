@@ -1,5 +1,7 @@
+import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
 import { badInput } from './errors.js';
+import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { type RequestContext, scopeOf } from './request-context.js';
 
@@ -8,6 +10,7 @@ export type Bucket = (typeof BUCKETS)[number];
 
 /** What analysts and operators look at: the dashboard, and how far the read models are. */
 @Resolver()
+@UseFilters(PassErrorsOn)
 export class InsightResolver {
   constructor(private readonly reads: ReadModels) {}
 

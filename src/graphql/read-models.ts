@@ -72,7 +72,10 @@ export class ReadModels {
   async defaultDestinations(organizationId: string): Promise<string[]> {
     const head = await this.#reads.head();
     if (!(await this.#reads.waitFor(head, this.#patienceMs)))
-      throw new ApiError('UNAVAILABLE', 'the read models are behind, so the default destinations are not known; try again');
+      throw new ApiError(
+        'UNAVAILABLE',
+        'the read models are behind, so the default destinations are not known; try again',
+      );
     return (await this.#reads.destinations.defaultsOf(organizationId)).map(({ id }) => id);
   }
 
@@ -96,7 +99,10 @@ export class ReadModels {
   }
 
   /** Deliveries of these organizations as they change, from now on. */
-  async *updates(organizations: Organizations, id: string | undefined): AsyncGenerator<{ deliveryUpdated: PresentedDelivery }> {
+  async *updates(
+    organizations: Organizations,
+    id: string | undefined,
+  ): AsyncGenerator<{ deliveryUpdated: PresentedDelivery }> {
     if (id !== undefined && !isUuid(id)) throw badInput([{ path: 'id', problem: 'is not the id of a delivery' }]);
     const isWanted = (change: { id: string; organizationId: string }) =>
       (id === undefined || change.id === id) && mayAccess(organizations, change.organizationId);

@@ -20,16 +20,22 @@ interface SocketInit {
 
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
-/** Makes the context of HTTP requests and of subscription sockets, or refuses them. */
+/** Makes the context of HTTP requests and of subscription sockets, and turns strangers away. */
 export function authenticated(authenticator: Authenticator) {
   return {
-    http: async ({ headers }: HttpRequest): Promise<RequestContext> => {
+    http: async ({ headers }: HttpRequest): Promise<Partial<RequestContext>> => {
       const { authorization, traceparent } = headers;
       const principal = authenticator.authenticate(single(authorization));
-      if (!principal)
-        throw new ApiError('UNAUTHENTICATED', 'send `authorization: Bearer <key>` with a key that is valid here');
       const trace = single(traceparent);
-      return { principal, ...(trace !== undefined && TRACEPARENT.test(trace) && { traceparent: trace }) };
+      return {
+        ...(principal && { principal }),
+        ...(trace !== undefined && TRACEPARENT.test(trace) && { traceparent: trace }),
+      };
+    },
+    /** Before anything is parsed: strangers learn nothing of the schema. */
+    guard: async (_schema: unknown, _source: unknown, context: unknown): Promise<void> => {
+      if (!(context as Partial<RequestContext>).principal)
+        throw new ApiError('UNAUTHENTICATED', 'send `authorization: Bearer <key>` with a key that is valid here');
     },
     socket: ({ payload }: SocketInit): RequestContext | false => {
       const authorization = payload?.authorization ?? payload?.Authorization;

@@ -1,5 +1,5 @@
 import { CustomScalar, Scalar } from '@nestjs/graphql';
-import { GraphQLError, Kind, type ValueNode, valueFromASTUntyped } from 'graphql';
+import { Kind, type ValueNode, valueFromASTUntyped } from 'graphql';
 import type { Json } from '../domain/vocabulary.js';
 
 const RFC3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
@@ -9,7 +9,7 @@ function instant(value: unknown): Date {
   // Date rolls 2026-02-30 over into March; a date that does not exist must not become another one.
   const isReal =
     date && !Number.isNaN(date.getTime()) && Number((value as string).slice(8, 10)) <= daysIn(value as string);
-  if (!isReal) throw new GraphQLError('must be a date and time with offset (RFC 3339), such as 2026-11-21T08:30:00Z');
+  if (!isReal) throw new TypeError('must be a date and time with offset (RFC 3339), such as 2026-11-21T08:30:00Z');
   return date;
 }
 
@@ -44,7 +44,7 @@ export class JsonScalar implements CustomScalar<Json, Json> {
 
 function position(value: unknown): bigint {
   if (typeof value === 'string' && /^\d{1,19}$/.test(value)) return BigInt(value);
-  throw new GraphQLError('must be a log position: a whole number as text');
+  throw new TypeError('must be a log position: a whole number as text');
 }
 
 @Scalar('Position')

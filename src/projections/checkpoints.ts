@@ -1,4 +1,5 @@
-import type { Connection } from './connection.js';
+import type { Statement } from './columns.js';
+import type { Connection, StatementFailed } from './connection.js';
 import type { Projection } from './projection.js';
 import type { Rebuild } from './rebuild.js';
 
@@ -87,37 +88,39 @@ export async function loadCheckpoints(connection: Connection, members: readonly 
   return outdated;
 }
 
-/** @throws CheckpointMoved unless every projection is exactly at `from`, in this program's version */
-export async function moveCheckpoints(
-  connection: Connection,
-  members: readonly Member[],
-  from: bigint,
-  to: bigint,
-): Promise<void> {
-  const moved = await connection.execute({
-    name: 'move_checkpoints',
-    text: `update projection_checkpoints set position = $4 from unnest($1::text[], $2::integer[]) as u(name, version)
-           where projection_checkpoints.name = u.name and projection_checkpoints.version = u.version and position = $3`,
-    values: [
-      members.map(({ projection }) => projection.name),
-      members.map(({ projection }) => projection.version),
-      String(from),
-      String(to),
-    ],
-  });
-  if (moved !== members.length) throw new CheckpointMoved(`not every projection is at position ${from}`);
-}
+const DIVISION_BY_ZERO = '22012';
 
-export async function storeParked(connection: Connection, parked: readonly Parked[]): Promise<void> {
-  await connection.execute(
-    `insert into parked_events (projection, position, stream, type, error)
-     select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])`,
-    [
-      parked.map(({ projection }) => projection),
-      parked.map(({ position }) => String(position)),
-      parked.map(({ stream }) => stream),
-      parked.map(({ type }) => type),
-      parked.map(({ error }) => error),
-    ],
-  );
-}
+/**
+ * Moves the checkpoints of all these projections from exactly `from`, in this program's version. If they are not all
+ * there, it fails by dividing by zero, because the transaction it is part of has been sent to its end already.
+ */
+export const moveCheckpoints = (members: readonly Member[], from: bigint, to: bigint): Statement => ({
+  name: 'move_checkpoints',
+  text: `with moved as (
+           update projection_checkpoints set position = $4 from unnest($1::text[], $2::integer[]) as u(name, version)
+           where projection_checkpoints.name = u.name and projection_checkpoints.version = u.version and position = $3
+           returning 1)
+         select 1 / (count(*) = cardinality($1::text[]))::integer from moved`,
+  values: [
+    members.map(({ projection }) => projection.name),
+    members.map(({ projection }) => projection.version),
+    String(from),
+    String(to),
+  ],
+});
+
+export const haveMoved = ({ statement, code }: StatementFailed): boolean =>
+  statement?.name === 'move_checkpoints' && code === DIVISION_BY_ZERO;
+
+export const storeParked = (parked: readonly Parked[]): Statement => ({
+  name: 'store_parked',
+  text: `insert into parked_events (projection, position, stream, type, error)
+         select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])`,
+  values: [
+    parked.map(({ projection }) => projection),
+    parked.map(({ position }) => String(position)),
+    parked.map(({ stream }) => stream),
+    parked.map(({ type }) => type),
+    parked.map(({ error }) => error),
+  ],
+});

@@ -4,6 +4,21 @@ import type { Statement } from './columns.js';
 /** Longer than any batch takes; what hangs longer (a dead network, a forgotten lock) is given up and tried again. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 
+export class StatementFailed extends Error {
+  override name = 'StatementFailed';
+  /** SQLSTATE, if Postgres has answered. */
+  readonly code: string;
+
+  /** @param statement undefined when the transaction could not begin or end */
+  constructor(
+    readonly statement: Statement | undefined,
+    override readonly cause: Error,
+  ) {
+    super(cause.message);
+    this.code = (cause as { code?: string }).code ?? '';
+  }
+}
+
 /** One connection to Postgres for one writer of read models. */
 export class Connection {
   readonly #client: pg.Client;
@@ -18,6 +33,7 @@ export class Connection {
       ...options,
       application_name: 'waybill-projections',
       keepAlive: true,
+      pipeline: true,
       connectionTimeoutMillis: 10_000,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
@@ -57,6 +73,20 @@ export class Connection {
       await this.#client.query('rollback').catch(() => {});
       throw error;
     }
+  }
+
+  /**
+   * Runs statements in one transaction, all sent at once: Postgres never waits between them for this thread, which
+   * prepares the next batch meanwhile. After one fails Postgres refuses the rest and turns the commit into a rollback.
+   *
+   * @throws StatementFailed for the first that fails
+   */
+  async batch(statements: readonly Statement[]): Promise<void> {
+    const all = ['begin', ...statements, 'commit'].map((statement) => this.#client.query(statement as string));
+    const failed = (await Promise.allSettled(all)).findIndex(({ status }) => status === 'rejected');
+    if (failed < 0) return;
+    const cause = await all[failed]?.catch((error: Error) => error);
+    throw new StatementFailed(statements[failed - 1], cause as unknown as Error);
   }
 
   async close(): Promise<void> {

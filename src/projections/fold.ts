@@ -128,7 +128,8 @@ class StreamFolder<View extends { readonly revision: number }, Event extends Dom
       this.views.delete(streamId);
       return after && folded.length > 0 ? { id, before, after, events: folded } : undefined;
     }
-    this.views.set(streamId, after as View);
+    if (this.#kind.mayGoOn(after as View)) this.views.set(streamId, after as View);
+    else this.views.delete(streamId);
     return { id, before, after: after as View, events: folded };
   }
 

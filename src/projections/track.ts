@@ -1,7 +1,7 @@
 import type { RecordedEvent } from '../event-store/event-store.js';
-import { CheckpointMoved, type Member, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
+import { CheckpointMoved, haveMoved, type Member, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
 import type { Statement } from './columns.js';
-import type { Connection } from './connection.js';
+import { type Connection, StatementFailed } from './connection.js';
 import type { Folded, Folder } from './fold.js';
 import { Mutex } from './mutex.js';
 import type { EventBatch } from './pacing.js';
@@ -139,18 +139,21 @@ export class Track {
   }
 
   async #transaction(members: readonly Member[], prepared: Prepared, connection: Connection): Promise<void> {
-    await connection.transaction(async () => {
-      await moveCheckpoints(connection, members, prepared.from, prepared.batch.position);
-      for (const member of members) {
-        const { statements, parked } = workOf(member, prepared);
-        try {
-          for (const statement of statements) await connection.execute(statement);
-        } catch (error) {
-          throw isAboutData(error) ? new RowsRefused(member, error as Error) : error;
-        }
-        if (parked.length > 0) await storeParked(connection, parked);
-      }
-    });
+    const statements = [moveCheckpoints(members, prepared.from, prepared.batch.position)];
+    const owners = new Map<Statement | undefined, Member>();
+    for (const member of members) {
+      const { statements: rows, parked } = workOf(member, prepared);
+      for (const statement of rows) owners.set(statement, member);
+      statements.push(...rows, ...(parked.length > 0 ? [storeParked(parked)] : []));
+    }
+    try {
+      await connection.batch(statements);
+    } catch (error) {
+      if (!(error instanceof StatementFailed)) throw error;
+      if (haveMoved(error)) throw new CheckpointMoved(`not every projection is at position ${prepared.from}`);
+      const member = owners.get(error.statement);
+      throw member && isAboutData(error) ? new RowsRefused(member, error) : error;
+    }
   }
 
   #narrowed(events: readonly RecordedEvent[], error: unknown): unknown {
@@ -163,7 +166,7 @@ export class Track {
 }
 
 /** SQLSTATE classes 22 (data exception), 23 (integrity) and 54 (limit exceeded, e.g. an index entry that is too long). */
-const isAboutData = (error: unknown): boolean => /^(22|23|54)/.test((error as { code?: string }).code ?? '');
+const isAboutData = ({ code }: StatementFailed): boolean => /^(22|23|54)/.test(code);
 
 function workOf(member: Member, prepared: Prepared): Work {
   let work = prepared.work.get(member);

@@ -43,10 +43,13 @@ export interface DestinationView extends View<DestinationState> {
 export interface StreamKind<V, Event extends DomainEvent> {
   readonly prefix: string;
   fold(before: V | undefined, id: string, decoded: Decoded<Event>): V;
+  /** Whether more is to be expected, so that keeping the view is likely to pay. */
+  mayGoOn(view: V): boolean;
 }
 
 export const deliveries: StreamKind<DeliveryView, DeliveryEvent> = {
   prefix: 'delivery-',
+  mayGoOn: ({ completedAt }) => completedAt === undefined,
   fold(before, id, { event, recorded }) {
     const state = evolveDelivery(before?.state ?? absent, withoutContent(event));
     // Not a matter of types: the event is whatever was recorded under this name.
@@ -66,6 +69,7 @@ export const deliveries: StreamKind<DeliveryView, DeliveryEvent> = {
 
 export const destinations: StreamKind<DestinationView, DestinationEvent> = {
   prefix: 'destination-',
+  mayGoOn: ({ state }) => state.tag === 'present',
   fold(before, id, { event, recorded }) {
     const state = evolveDestination(before?.state ?? { tag: 'absent' }, withoutSecrets(event));
     if (state === undefined || state.tag === 'absent') throw new Error(`${event.type} is not an event of destinations`);

@@ -81,7 +81,10 @@ export class Attempts {
     const { adapter, config } = target;
     const ownTimeout = config.timeout;
     const timeoutMs = typeof ownTimeout === 'number' ? ownTimeout : adapter.describe().limits.timeoutMs;
-    const timer = setTimeout(() => controller.abort(), timeoutMs);
+    const timer = setTimeout(
+      () => controller.abort(new DOMException('the attempt took too long', 'TimeoutError')),
+      timeoutMs,
+    );
     this.#running.add(controller);
     try {
       const outcome = await adapter.send(

@@ -32,7 +32,7 @@ export interface CheckpointerParts {
  */
 export class Checkpointer {
   readonly #parts: CheckpointerParts;
-  #stored = -1n;
+  #isOwner = false;
   #loadedUntil = new Date(0);
   #timers: NodeJS.Timeout[] = [];
   #saving: Promise<void> | undefined;
@@ -46,7 +46,10 @@ export class Checkpointer {
     while (!signal.aborted) {
       try {
         const position = await this.#parts.store.claim(takeOver);
-        if (position !== undefined) return position;
+        if (position !== undefined) {
+          this.#isOwner = true;
+          return position;
+        }
       } catch (error) {
         this.#parts.log.warn('the engine cannot claim its partitions yet', { err: error });
       }
@@ -68,6 +71,7 @@ export class Checkpointer {
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     await this.#saving;
+    if (!this.#isOwner) return;
     await this.save();
     await this.#parts.store
       .release()
@@ -103,7 +107,6 @@ export class Checkpointer {
       else this.#parts.log.warn('the engine could not store its checkpoint; it will try again', { err: error });
       return;
     }
-    this.#stored = position;
     for (const process of closed) {
       if (!this.#parts.processes.hasChanged(process)) this.#parts.processes.remove(process);
     }
@@ -114,11 +117,6 @@ export class Checkpointer {
         this.#parts.onEvict(process.id);
       }
     }
-  }
-
-  /** The position of the newest checkpoint; -1 before the first of this run. */
-  get stored(): bigint {
-    return this.#stored;
   }
 
   #mayLeave(process: Process, { dueAt, awaits }: OpenDelivery): boolean {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { Pool } from 'undici';
 import { readIfPresent } from '../../src/platform/data-directory.js';
 import { CLUSTER, SYSTEM_DIRECTORY } from '../../src/platform/postgres-account.js';
-import { readPidFile, stopPostmaster } from '../../src/platform/postmaster.js';
+import { isPostmaster, readPidFile, stopPostmaster } from '../../src/platform/postmaster.js';
 
 /** A whole Waybill, as its users start it, in a process of its own. */
 export interface WaybillProcess {
@@ -122,13 +122,27 @@ export async function startWaybill({ env, dataDir, cwd = REPOSITORY }: WaybillOp
 
 /** Removes a data directory that no Waybill runs on, with the PostgreSQL that a killed one left behind. */
 export async function removeDataDir(dataDir: string): Promise<void> {
-  const instanceId = (await readIfPresent(join(dataDir, 'instance.id')))?.trim();
-  for (const home of [dataDir, ...(instanceId ? [join(SYSTEM_DIRECTORY, instanceId)] : [])]) {
+  for (const home of await postgresHomes(dataDir)) {
     const cluster = join(home, CLUSTER);
     const left = await readPidFile(cluster);
     if (left) await stopPostmaster(left.pid, cluster, 'SIGQUIT');
     await rm(home, { recursive: true, force: true });
   }
+}
+
+/** The main process of the embedded PostgreSQL of a data directory, undefined when none runs. */
+export async function postgresPid(dataDir: string): Promise<number | undefined> {
+  for (const home of await postgresHomes(dataDir)) {
+    const found = await readPidFile(join(home, CLUSTER));
+    if (found && isPostmaster(found.pid, join(home, CLUSTER))) return found.pid;
+  }
+  return undefined;
+}
+
+/** Where its database may be; for root it can be outside (see src/platform/postgres-account.ts). */
+async function postgresHomes(dataDir: string): Promise<string[]> {
+  const instanceId = (await readIfPresent(join(dataDir, 'instance.id')))?.trim();
+  return [dataDir, ...(instanceId ? [join(SYSTEM_DIRECTORY, instanceId)] : [])];
 }
 
 /** Ours, without what would make this Waybill write to somebody's real database. */

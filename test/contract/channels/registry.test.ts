@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { createChannels, MASK } from '../../../src/channels/registry.js';
+import { createChannels } from '../../../src/channels/registry.js';
 
 const SECRET = `whsec_${Buffer.alloc(32, 'a').toString('base64')}`;
 const webhook = {
@@ -65,38 +65,5 @@ describe('the registry of channels', () => {
     ]);
     expect(registry.secretPaths('EMAIL', smtp)).toEqual(['email.auth.pass']);
     expect(registry.secretPaths('SFTP', {})).toEqual([]);
-  });
-
-  it('shows nothing secret, and changes nothing stored', () => {
-    const shown = registry.maskSecrets('WEBHOOK', webhook);
-    expect(shown).toEqual({
-      webhook: {
-        ...webhook.webhook,
-        secret: MASK,
-        headers: { Authorization: MASK, 'X-Api-Key': MASK, 'X-Source': 'audit' },
-      },
-    });
-    expect(webhook.webhook.secret).toBe(SECRET);
-    expect(JSON.stringify(registry.maskSecrets('EMAIL', smtp))).not.toContain('p4ss');
-  });
-
-  it('keeps a stored secret where an update has the mask', () => {
-    const shown = registry.maskSecrets('WEBHOOK', webhook) as typeof webhook;
-    const update = { webhook: { ...shown.webhook, url: 'https://new.example.com/' } };
-    const merged = registry.mergeSecrets('WEBHOOK', webhook, update);
-    expect(merged).toEqual({ webhook: { ...webhook.webhook, url: 'https://new.example.com/' } });
-    expect(registry.validate('WEBHOOK', merged)).toEqual([]);
-    const changed = registry.mergeSecrets('EMAIL', smtp, {
-      email: { ...smtp.email, auth: { user: 'u', pass: 'n3w' } },
-    });
-    expect(changed).toMatchObject({ email: { auth: { pass: 'n3w' } } });
-  });
-
-  it('does not store a mask for a secret', () => {
-    const shown = registry.maskSecrets('WEBHOOK', webhook);
-    const merged = registry.mergeSecrets('WEBHOOK', {}, shown);
-    expect(registry.validate('WEBHOOK', merged).map(({ path }) => path)).toEqual(
-      expect.arrayContaining(['config.webhook.secret', 'config.webhook.headers.Authorization']),
-    );
   });
 });

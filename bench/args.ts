@@ -1,0 +1,71 @@
+import { parseArgs } from 'node:util';
+
+export interface BenchOptions {
+  readonly deliveries: number;
+  readonly bulk: number;
+  readonly inFlight: number;
+  readonly warmUp: number;
+  readonly latencyRate: number;
+  readonly latencySeconds: number;
+  readonly json: boolean;
+}
+
+export const HELP = `Measures Waybill through its public API: accept a request with a 500-byte body, make one HTTP POST of it, record
+the outcome durably and show it in the read models. Starts and removes everything it needs.
+
+  npm run bench -- [options]
+
+  --deliveries <n>       deliveries of the throughput phase (default 20000)
+  --bulk <n>             requests in one requestDeliveries call, 1 to 1000 (default 200)
+  --in-flight <n>        such calls at once (default 4)
+  --warm-up <n>          deliveries before anything is measured (default 2000)
+  --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
+  --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
+  --json                 print the result as JSON and nothing else on standard output
+  --help                 print this
+`;
+
+/** A mistake in the command line; the message is for the person who typed it. */
+export class UsageError extends Error {}
+
+/** @throws UsageError for an unknown option or a value that makes no sense; undefined asks for the help text */
+export function parse(argv: readonly string[]): BenchOptions | undefined {
+  const values = read(argv);
+  if (values.help) return undefined;
+  const number = (name: keyof typeof values, least: number, most: number): number => {
+    const text = String(values[name]);
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most)
+      throw new UsageError(`--${name} must be a whole number from ${least} to ${most}, not "${text}"`);
+    return value;
+  };
+  return {
+    deliveries: number('deliveries', 1, 10_000_000),
+    bulk: number('bulk', 1, 1_000),
+    inFlight: number('in-flight', 1, 64),
+    warmUp: number('warm-up', 0, 1_000_000),
+    latencyRate: number('latency-rate', 1, 10_000),
+    latencySeconds: number('latency-seconds', 0, 3_600),
+    json: values.json ?? false,
+  };
+}
+
+function read(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        deliveries: { type: 'string', default: '20000' },
+        bulk: { type: 'string', default: '200' },
+        'in-flight': { type: 'string', default: '4' },
+        'warm-up': { type: 'string', default: '2000' },
+        'latency-rate': { type: 'string', default: '500' },
+        'latency-seconds': { type: 'string', default: '20' },
+        json: { type: 'boolean' },
+        help: { type: 'boolean' },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}

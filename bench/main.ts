@@ -1,0 +1,116 @@
+/** `npm run bench`: what Waybill does in a second, and how long one delivery takes. See HELP in args.ts. */
+import { execFileSync, type StdioOptions } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { CleanUp } from '../demo/clean-up.js';
+import { postgresPid, REPOSITORY, startWaybill, type WaybillProcess } from '../test/support/waybill-process.js';
+import { type BenchOptions, HELP, parse, UsageError } from './args.js';
+import { rounded } from './clock.js';
+import { latency } from './latency.js';
+import { cpuMicros, familyCpuMicros, peakRssMib } from './process-stats.js';
+import { rawLoop } from './raw.js';
+import { startReceiver } from './receiver.js';
+import { type BenchResult, table } from './report.js';
+import { throughput } from './throughput.js';
+import { prepareLoad } from './workload.js';
+
+const say = (words: string) => void process.stderr.write(`${words}\n`);
+
+try {
+  const options = parse(process.argv.slice(2));
+  if (options) await benchmark(options);
+  else process.stdout.write(HELP);
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  say(`${error.message}\n\n${HELP}`);
+  process.exitCode = 2;
+}
+
+async function benchmark(options: BenchOptions): Promise<void> {
+  const cleanUp = new CleanUp();
+  try {
+    const result = await run(options, cleanUp);
+    process.stdout.write(`${options.json ? JSON.stringify(result, null, 2) : table(result)}\n`);
+  } catch (error) {
+    if (cleanUp.isClosing) return;
+    say(`The bench failed: ${(error as Error).message}`);
+    process.exitCode = 1;
+  } finally {
+    await cleanUp.close();
+  }
+}
+
+async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
+  const { deliveries, bulk, inFlight, warmUp, latencyRate, latencySeconds } = options;
+  const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
+  const waybill = await cleanUp.opened(startWaybill(), (running) => running.stop());
+  say(`Waybill is ready at ${waybill.url}`);
+
+  const warming = { deliveries: warmUp, bulk, inFlight };
+  if (warmUp > 0) await throughput(await prepareLoad(waybill, receiver, 'bench-warm-up'), warming);
+  if (warmUp > 0) await rawLoop(receiver, warmUp);
+  const rawBefore = await rawLoop(receiver, deliveries);
+  say(`bare posts: ${Math.round(rawBefore)}/s`);
+
+  const load = await prepareLoad(waybill, receiver, 'bench-throughput');
+  const cpu = await cpuMeter(waybill);
+  const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight });
+  const used = cpu();
+  say(`deliveries: ${Math.round(deliveries / seconds)}/s`);
+  const rawAfter = await rawLoop(receiver, deliveries);
+  say(`bare posts: ${Math.round(rawAfter)}/s`);
+
+  if (latencySeconds > 0) say(`latency: ${latencyRate}/s for ${latencySeconds} s`);
+  const timing =
+    latencySeconds > 0
+      ? await latency(await prepareLoad(waybill, receiver, 'bench-latency'), latencyRate, latencySeconds)
+      : undefined;
+
+  const rawPerSecond = (rawBefore + rawAfter) / 2;
+  const each = (micros: number | undefined) => (micros === undefined ? undefined : Math.round(micros / deliveries));
+  return defined({
+    deliveries,
+    seconds: rounded(seconds, 3),
+    perSecond: Math.round(deliveries / seconds),
+    acceptedSeconds: rounded(acceptedSeconds, 3),
+    rawPerSecond: Math.round(rawPerSecond),
+    ratio: rounded(deliveries / seconds / rawPerSecond, 3),
+    latency: timing && { rate: latencyRate, seconds: latencySeconds, ...timing },
+    cpuMicrosPerDelivery: each(used.waybill),
+    postgresCpuMicrosPerDelivery: each(used.postgres),
+    peakRssMiB: peakRssMib(waybill.pid),
+    ...{ bulk, inFlight, warmUp },
+    node: process.versions.node,
+    cpus: availableParallelism(),
+    commit: commit(),
+    date: new Date().toISOString(),
+  }) as BenchResult;
+}
+
+/** @returns a function that tells how much CPU time was used since */
+async function cpuMeter({ pid, dataDir }: WaybillProcess) {
+  const postmaster = await postgresPid(dataDir);
+  const read = () => ({
+    waybill: cpuMicros(pid),
+    postgres: postmaster === undefined ? undefined : familyCpuMicros(postmaster),
+  });
+  const before = read();
+  const since = (now: number | undefined, then: number | undefined) =>
+    now === undefined || then === undefined ? undefined : now - then;
+  return () => {
+    const now = read();
+    return { waybill: since(now.waybill, before.waybill), postgres: since(now.postgres, before.postgres) };
+  };
+}
+
+/** Undefined outside a checkout. */
+function commit(): string | undefined {
+  try {
+    const stdio: StdioOptions = ['ignore', 'pipe', 'ignore'];
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: REPOSITORY, encoding: 'utf8', stdio }).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+const defined = <T extends object>(value: T): object =>
+  Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined));

@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+/** What the kernel counts for a process. Linux only: undefined elsewhere. Source: proc_pid_stat(5), proc_pid_status(5) */
+
+/** Ticks of /proc are hundredths of a second on every architecture that Node runs on (USER_HZ). */
+const MICROS_PER_TICK = 10_000;
+
+interface Stat {
+  readonly parent: number;
+  /** User and system time of all threads. */
+  readonly ticks: number;
+  /** The same of children that have ended. */
+  readonly childTicks: number;
+}
+
+/** CPU time of all threads of a process so far, in microseconds. */
+export function cpuMicros(pid: number): number | undefined {
+  const stat = statOf(pid);
+  return stat && stat.ticks * MICROS_PER_TICK;
+}
+
+/** The same of a process with its children, those that have ended included. */
+export function familyCpuMicros(pid: number): number | undefined {
+  const head = statOf(pid);
+  if (!head) return undefined;
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => statOf(Number(name)) ?? [])
+    .filter(({ parent }) => parent === pid);
+  const ticks = children.reduce((sum, child) => sum + child.ticks, head.ticks + head.childTicks);
+  return ticks * MICROS_PER_TICK;
+}
+
+/** The most memory a process has had at once (VmHWM), in MiB. */
+export function peakRssMib(pid: number): number | undefined {
+  const kib = /VmHWM:\s+(\d+) kB/.exec(read(`/proc/${pid}/status`))?.[1];
+  return kib === undefined ? undefined : Math.round(Number(kib) / 1024);
+}
+
+function statOf(pid: number): Stat | undefined {
+  const text = read(`/proc/${pid}/stat`);
+  if (text === '') return undefined;
+  // The second field is the program's name, which may hold blanks and brackets. After it: state, parent, …
+  const fields = text
+    .slice(text.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number);
+  const [parent = 0, user = 0, system = 0, childUser = 0, childSystem = 0] = [1, 11, 12, 13, 14].map(
+    (at) => fields[at],
+  );
+  return { parent, ticks: user + system, childTicks: childUser + childSystem };
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,59 @@
+import type { Latency } from './latency.js';
+
+/** The result of a run; also what `--json` prints. Keys may be added and never change their meaning. */
+export interface BenchResult {
+  readonly deliveries: number;
+  /** From the first request sent until every delivery was DELIVERED in the read models. */
+  readonly seconds: number;
+  readonly perSecond: number;
+  /** Until every request was accepted. */
+  readonly acceptedSeconds: number;
+  /** The same posts in a bare loop, the mean of a run before and one after. */
+  readonly rawPerSecond: number;
+  /** perSecond / rawPerSecond */
+  readonly ratio: number;
+  readonly latency?: Latency & { readonly rate: number; readonly seconds: number };
+  /** CPU time of the Waybill process in the throughput phase, for one delivery. */
+  readonly cpuMicrosPerDelivery?: number;
+  /** The same of PostgreSQL. */
+  readonly postgresCpuMicrosPerDelivery?: number;
+  readonly peakRssMiB?: number;
+  readonly bulk: number;
+  readonly inFlight: number;
+  readonly warmUp: number;
+  readonly node: string;
+  readonly cpus: number;
+  readonly commit?: string;
+  readonly date: string;
+}
+
+/** Figures beside the budgets of docs and design: 2 cores, everything on one machine. */
+export function table(result: BenchResult): string {
+  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, commit } = result;
+  const count = (value: number) => Math.round(value).toLocaleString('en-US');
+  const pair = ({ p50, p99 }: { p50: number; p99: number }) => `${p50} / ${p99}`;
+  const rows: [string, string, string?][] = [
+    ['deliveries', count(result.deliveries)],
+    ['all accepted after, s', result.acceptedSeconds.toFixed(2)],
+    ['all delivered and visible after, s', result.seconds.toFixed(2)],
+    ['deliveries per second', count(result.perSecond), '6,000 or more; the aim is 9,600'],
+    ['bare posts per second', count(result.rawPerSecond)],
+    ['ratio', result.ratio.toFixed(2)],
+  ];
+  if (latency)
+    rows.push(
+      ['accepted to first byte, p50 / p99 ms', pair(latency.acceptedToFirstByteMs), 'at most 6 / 40'],
+      ['request due to first byte, p50 / p99 ms', pair(latency.requestToFirstByteMs)],
+      ['append to visible, p50 / p99 ms', pair(latency.appendToVisibleMs), 'at most – / 250'],
+    );
+  if (cpuMicrosPerDelivery !== undefined) rows.push(['CPU of Waybill per delivery, µs', count(cpuMicrosPerDelivery)]);
+  if (postgresCpuMicrosPerDelivery !== undefined)
+    rows.push(['CPU of PostgreSQL per delivery, µs', count(postgresCpuMicrosPerDelivery)]);
+  if (peakRssMiB !== undefined) rows.push(['peak memory of Waybill, MiB', count(peakRssMiB)]);
+
+  const lines = rows.map(
+    ([name, value, budget]) => `${name.padEnd(42)}${value.padStart(16)}${budget ? `   (budget: ${budget})` : ''}`,
+  );
+  const place = `Node ${result.node}, ${result.cpus} CPUs${commit ? `, commit ${commit}` : ''}, ${result.date}`;
+  return [...lines, '', place].join('\n');
+}
