@@ -21,7 +21,7 @@ try {
   else process.stdout.write(HELP);
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  say(`${error.message}\n\n${HELP}`);
+  say(`${error.message}. --help shows the options.`);
   process.exitCode = 2;
 }
 
@@ -112,5 +112,6 @@ function commit(): string | undefined {
   }
 }
 
-const defined = <T extends object>(value: T): object =>
-  Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined));
+function defined(value: object): object {
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined));
+}

@@ -58,11 +58,8 @@ export class AppModule {
     const directory = new DestinationDirectory(executor);
     const providers = config.providers as readonly ConfiguredProvider[];
     const catalog = new PluggedChannels(channels.registry, providers);
-    const readModels = new ReadModels(
-      reads,
-      new DeliveryPresenter(store, codec),
-      config.projections.readYourWritesTimeoutMs,
-    );
+    const presenter = new DeliveryPresenter(store, codec);
+    const readModels = new ReadModels(reads, presenter, () => store.head(), config.projections.readYourWritesTimeoutMs);
     const intake = new Intake({
       catalog,
       directory,
@@ -78,7 +75,7 @@ export class AppModule {
       providers: [
         { provide: CommandExecutor, useValue: executor },
         { provide: DestinationDirectory, useValue: directory },
-        { provide: DeliveryPresenter, useValue: new DeliveryPresenter(store, codec) },
+        { provide: DeliveryPresenter, useValue: presenter },
         { provide: ReadModels, useValue: readModels },
         { provide: ConnectionTester, useValue: new ConnectionTester(directory, channels.registry) },
         DeliveryOrdersHandler,

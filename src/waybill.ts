@@ -16,6 +16,7 @@ import { startPostgres } from './platform/embedded-postgres.js';
 import { NestLogger } from './platform/logger.js';
 import { version } from './platform/version.js';
 import { entities } from './projections/entities.js';
+import { ProjectionHost } from './projections/host.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 
@@ -74,12 +75,11 @@ export class Waybill {
     closings.push(() => pool.end());
 
     const { batchEvents, batchDelayMs } = config.projections;
-    const reads = new ReadSide(
-      database,
-      { reader: store, codec: new EventCodec(), postgres, batchEvents, batchDelayMs },
-      () => store.head(),
-    );
-    closings.push(() => reads.stop());
+    const codec = new EventCodec();
+    const projections = new ProjectionHost({ reader: store, codec, postgres, logPath, batchEvents, batchDelayMs });
+    projections.start();
+    closings.push(() => projections.stop());
+    const reads = new ReadSide(database, projections);
 
     const channels = createChannels({ allowedNetworks: config.allowedNetworks, version: version() });
     closings.push(() => channels.close());

@@ -17,10 +17,12 @@ import type { RequestContext } from './request-context.js';
 export class ReadModels {
   readonly #reads: ReadSide;
   readonly #presenter: DeliveryPresenter;
+  readonly #head: () => Promise<bigint>;
   readonly #patienceMs: number;
   readonly #writes = new ReadYourWrites();
 
-  constructor(reads: ReadSide, presenter: DeliveryPresenter, patienceMs: number) {
+  constructor(reads: ReadSide, presenter: DeliveryPresenter, head: () => Promise<bigint>, patienceMs: number) {
+    this.#head = head;
     this.#reads = reads;
     this.#presenter = presenter;
     this.#patienceMs = patienceMs;
@@ -32,7 +34,7 @@ export class ReadModels {
 
   async delivery(context: RequestContext, id: string): Promise<PresentedDelivery | undefined> {
     await this.#caughtUp(context);
-    const asOf = this.#reads.position('deliveries');
+    const asOf = this.#reads.projections.position('deliveries');
     const row = await this.#reads.deliveries.find(id, context.principal.organizations);
     return row && this.#presenter.fromRow(row, asOf, async () => (await this.#attempts([id], context))[0]);
   }
@@ -40,7 +42,7 @@ export class ReadModels {
   async deliveries(context: RequestContext, filter: DeliveryFilter, first: number, after: string | undefined) {
     await this.#caughtUp(context);
     const { organizations } = context.principal;
-    const asOf = this.#reads.position('deliveries');
+    const asOf = this.#reads.projections.position('deliveries');
     const page = await refusing(this.#reads.deliveries.list(filter, organizations, first, after));
     // All attempts of the page in one query, when the first of its deliveries is asked for them.
     let attempts: Promise<AttemptRow[][]> | undefined;
@@ -70,8 +72,7 @@ export class ReadModels {
 
   /** Where an organization's deliveries go when they name no target, all changes made so far included. */
   async defaultDestinations(organizationId: string): Promise<string[]> {
-    const head = await this.#reads.head();
-    if (!(await this.#reads.waitFor(head, this.#patienceMs)))
+    if (!(await this.#reads.projections.waitFor(await this.#head(), this.#patienceMs)))
       throw new ApiError(
         'UNAVAILABLE',
         'the read models are behind, so the default destinations are not known; try again',
@@ -85,12 +86,12 @@ export class ReadModels {
   }
 
   projections() {
-    return this.#reads.status();
+    return this.#reads.projections.status();
   }
 
   async rebuild(name: string) {
     try {
-      return await this.#reads.rebuild(name);
+      return await this.#reads.projections.rebuild(name);
     } catch (error) {
       if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
       if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
@@ -106,8 +107,9 @@ export class ReadModels {
     if (id !== undefined && !isUuid(id)) throw badInput([{ path: 'id', problem: 'is not the id of a delivery' }]);
     const isWanted = (change: { id: string; organizationId: string }) =>
       (id === undefined || change.id === id) && mayAccess(organizations, change.organizationId);
-    for await (const ids of this.#reads.changes(isWanted)) {
-      const asOf = this.#reads.position('deliveries');
+    for await (const changes of this.#reads.projections.changes(isWanted)) {
+      const ids = changes.map((change) => change.id);
+      const asOf = this.#reads.projections.position('deliveries');
       for (const row of await this.#reads.deliveries.findMany(ids, organizations))
         yield {
           deliveryUpdated: this.#presenter.fromRow(
@@ -120,8 +122,9 @@ export class ReadModels {
   }
 
   async *rebuildProgress(name: string | undefined) {
-    for await (const rebuild of this.#reads.rebuilds())
-      if (name === undefined || rebuild.name === name) yield { projectionProgress: rebuild };
+    for await (const rebuilds of this.#reads.projections.rebuilds())
+      for (const rebuild of rebuilds)
+        if (name === undefined || rebuild.name === name) yield { projectionProgress: rebuild };
   }
 
   #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {
@@ -129,7 +132,7 @@ export class ReadModels {
   }
 
   async #caughtUp({ principal }: RequestContext): Promise<void> {
-    await this.#reads.waitFor(this.#writes.newestOf(principal), this.#patienceMs);
+    await this.#reads.projections.waitFor(this.#writes.newestOf(principal), this.#patienceMs);
   }
 }
 

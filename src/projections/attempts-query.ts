@@ -1,7 +1,7 @@
 import { Column, type DataSource, Entity, PrimaryColumn, type Repository } from 'typeorm';
-import type { Channel, Failure, Instant } from '../domain/vocabulary.js';
+import type { Channel, Failure, Instant, Organizations } from '../domain/vocabulary.js';
 import { type AttemptRow, type AttemptStatus, attemptId } from './attempts.js';
-import { instant, type Organizations } from './scope.js';
+import { instant } from './scope.js';
 
 @Entity('attempts')
 export class AttemptEntity implements AttemptRow {

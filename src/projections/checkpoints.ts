@@ -27,8 +27,17 @@ export class Member {
   /** Between the group and following by itself, while a rebuild begins. */
   isDetached = false;
 
-  constructor(projection: Projection) {
+  readonly #toldOf: (rebuild: Rebuild) => void;
+
+  /** @param toldOf gets every change of a rebuild */
+  constructor(projection: Projection, toldOf: (rebuild: Rebuild) => void) {
     this.projection = projection;
+    this.#toldOf = toldOf;
+  }
+
+  tell(rebuild: Rebuild): void {
+    this.rebuild = rebuild;
+    this.#toldOf(rebuild);
   }
 
   park(streamId: string): void {

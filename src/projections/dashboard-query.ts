@@ -1,7 +1,12 @@
 import type { DataSource } from 'typeorm';
-import { type Channel, ERROR_CATEGORIES, type ErrorCategory, type Instant } from '../domain/vocabulary.js';
+import {
+  type Channel,
+  ERROR_CATEGORIES,
+  type ErrorCategory,
+  type Instant,
+  type Organizations,
+} from '../domain/vocabulary.js';
 import { COUNTERS, type Counter } from './dashboard.js';
-import type { Organizations } from './scope.js';
 
 export const BUCKETS = ['hour', 'day', 'week', 'month'] as const;
 export type Bucket = (typeof BUCKETS)[number];

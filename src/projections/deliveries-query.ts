@@ -1,8 +1,8 @@
 import { Column, type DataSource, Entity, PrimaryColumn, type Repository, type SelectQueryBuilder } from 'typeorm';
 import type { Hold } from '../domain/delivery-status.js';
-import type { Channel, Instant, Json, Priority, Status } from '../domain/vocabulary.js';
+import type { Channel, Instant, Json, Organizations, Priority, Status } from '../domain/vocabulary.js';
 import type { DeliveryRow, LegRow } from './deliveries.js';
-import { instant, narrowed, type Organizations } from './scope.js';
+import { instant, narrowed } from './scope.js';
 
 @Entity('deliveries')
 export class DeliveryEntity implements DeliveryRow {

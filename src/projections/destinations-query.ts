@@ -1,8 +1,8 @@
 import { Column, type DataSource, Entity, JoinColumn, OneToOne, PrimaryColumn, type Repository } from 'typeorm';
 import type { RetryPolicy } from '../domain/retry-policy.js';
-import type { Channel, Instant, JsonObject } from '../domain/vocabulary.js';
+import type { Channel, Instant, JsonObject, Organizations } from '../domain/vocabulary.js';
 import type { DestinationRow } from './destinations.js';
-import { instant, type Organizations } from './scope.js';
+import { instant } from './scope.js';
 
 /** Seed 3, CircuitBreakerConfig.failureThreshold. */
 const UNHEALTHY_FROM = 10;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Instant } from '../domain/vocabulary.js';
+import type { Member } from './checkpoints.js';
 import type { Connection } from './connection.js';
-import type { Projection } from './projection.js';
 
 /** One making of a read model from the beginning of the log. */
 export interface Rebuild {
@@ -34,10 +34,11 @@ const UNIQUE_VIOLATION = '23505';
  */
 export async function beginRebuild(
   connection: Connection,
-  projection: Projection,
+  member: Member,
   head: bigint,
   { supersede = false } = {},
 ): Promise<Rebuild> {
+  const { projection } = member;
   const rebuild: Rebuild = {
     id: randomUUID(),
     name: projection.name,
@@ -70,26 +71,32 @@ export async function beginRebuild(
     if ((error as { code?: string }).code !== UNIQUE_VIOLATION) throw error;
     throw new RebuildConflict(`${projection.name} is being rebuilt already`);
   }
+  member.position = 0n;
+  member.tell(rebuild);
   return rebuild;
 }
 
-/** @param reached the projection's position; `head` where it has to go, which moves on while it is on its way */
-export async function storeRebuildProgress(
-  connection: Connection,
-  rebuild: Rebuild,
-  reached: bigint,
-  head: bigint,
-  done: boolean,
-): Promise<Rebuild> {
-  const processed = Number(reached);
-  const total = done ? processed : Math.max(rebuild.total, Number(head));
-  const finishedAt = done ? new Date().toISOString() : null;
-  const state = done ? 'done' : 'running';
+/** @param head where the projection has to go; moves on while it is on its way */
+export async function storeRebuildProgress(connection: Connection, member: Member, head: bigint): Promise<void> {
+  if (member.rebuild?.state !== 'running') return;
+  const processed = Number(member.position);
+  await store(connection, member, { ...member.rebuild, processed, total: Math.max(Number(head), processed) });
+}
+
+/** To be called when the projection has become part of the group. */
+export async function finishRebuild(connection: Connection, member: Member): Promise<void> {
+  if (member.rebuild?.state !== 'running') return;
+  const total = Number(member.position);
+  const finishedAt = new Date().toISOString();
+  await store(connection, member, { ...member.rebuild, state: 'done', processed: total, total, finishedAt });
+}
+
+async function store(connection: Connection, member: Member, rebuild: Rebuild): Promise<void> {
   await connection.execute(
     'update projection_rebuilds set state = $2, processed = $3, total = $4, finished_at = $5 where id = $1',
-    [rebuild.id, state, processed, total, finishedAt],
+    [rebuild.id, rebuild.state, rebuild.processed, rebuild.total, rebuild.finishedAt],
   );
-  return { ...rebuild, state, processed, total, finishedAt };
+  member.tell(rebuild);
 }
 
 /** The newest rebuild of each projection that ever had one. */

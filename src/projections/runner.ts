@@ -1,21 +1,23 @@
 import type pg from 'pg';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
-import { CheckpointMoved, loadCheckpoints, Member } from './checkpoints.js';
+import { loadCheckpoints, Member } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { type Folded, Folder, streamPrefixes } from './fold.js';
-import { type EventBatch, paced } from './pacing.js';
+import { Follower } from './follower.js';
+import { paced } from './pacing.js';
 import type { Projection } from './projection.js';
 import {
   beginRebuild,
+  finishRebuild,
   loadRebuilds,
   type Rebuild,
   RebuildConflict,
-  storeRebuildProgress,
   UnknownProjection,
 } from './rebuild.js';
 import { projections as everyProjection } from './registry.js';
-import { RowsRefused, Track } from './track.js';
+import { keepTrying, type Session } from './session.js';
+import { Track } from './track.js';
 
 export interface RunnerOptions {
   readonly reader: EventReader;
@@ -57,24 +59,28 @@ export interface ProjectionProgress {
   /** Why it is failing. */
   readonly lastError: string | undefined;
   readonly rebuild: Rebuild | undefined;
+  /** It is not one of those that are fed together, but on its way to them through history. */
+  readonly isBehind: boolean;
 }
 
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 2_000;
-const REBUILD_PROGRESS_MS = 250;
-/** How often one that waits for the group to reach it looks again. */
-const LOOK_AGAIN_MS = 20;
+/** Whoever keeps the read models up to date, in this thread or another. */
+export interface Runner {
+  start(): void;
+  stop(): Promise<void>;
+  progress(): readonly ProjectionProgress[];
+  rebuild(name: string): Promise<Rebuild>;
+  /** Whether anybody wants to know which deliveries change. */
+  watch(isWanted: boolean): void;
+}
 
 /**
  * Keeps the read models up to date.
  *
  * The **group** is all projections at the newest position; one subscription feeds them, one transaction per batch
- * stores them. A projection that lags or rebuilds is a **follower**: it reads history by itself, and once at most a
+ * stores them. A projection that lags or is rebuilt is a **follower**: it reads history by itself, and once at most a
  * batch is missing it makes the group stand still between two batches, goes to exactly its position and joins it.
- *
- * Whatever goes wrong, the way back is one: forget everything, read the checkpoints, continue from there.
  */
-export class ProjectionRunner {
+export class ProjectionRunner implements Runner {
   readonly #options: Required<RunnerOptions>;
   readonly #observer: RunnerObserver;
   readonly #members: readonly Member[];
@@ -83,31 +89,32 @@ export class ProjectionRunner {
   readonly #stopping = new AbortController();
   #leading: Promise<void> | undefined;
   #hasLoaded = false;
+  #isWatched = false;
 
   constructor(options: RunnerOptions, observer: RunnerObserver = {}) {
-    this.#options = {
-      projections: everyProjection,
-      batchEvents: 1_000,
-      batchDelayMs: 25,
-      cachedViews: 20_000,
-      ...options,
-    };
+    const { projections = everyProjection, batchEvents = 1_000, batchDelayMs = 25, cachedViews = 20_000 } = options;
+    this.#options = { ...options, projections, batchEvents, batchDelayMs, cachedViews };
     this.#observer = observer;
-    this.#members = this.#options.projections.map((projection) => new Member(projection));
+    this.#members = projections.map((projection) => new Member(projection, (rebuild) => observer.rebuild?.(rebuild)));
     this.#group = this.#newTrack();
     this.#group.onStored = (folded) => this.#announce(folded);
-    this.#group.onBoundary = () => this.#observer.progress?.();
+    this.#group.onBoundary = this.#changed;
   }
 
   start(): void {
-    this.#leading ??= this.#persist(this.#group, this.#stopping.signal, (session) => this.#lead(session));
+    const { postgres } = this.#options;
+    this.#leading ??= keepTrying(this.#group, postgres, this.#stopping.signal, (s) => this.#lead(s), this.#changed);
   }
 
   /** Finishes the batches at hand. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#leading;
-    await Promise.all([...this.#followers.values()].map((follower) => follower.ended));
+    await Promise.all([...this.#followers.values()].map((follower) => follower.stop()));
+  }
+
+  watch(isWanted: boolean): void {
+    this.#isWatched = isWanted;
   }
 
   progress(): ProjectionProgress[] {
@@ -119,6 +126,7 @@ export class ProjectionRunner {
       parked: member.parked,
       lastError: this.#trackOf(member).error,
       rebuild: member.rebuild,
+      isBehind: this.#hasLoaded && !this.#group.members.has(member),
     }));
   }
 
@@ -139,12 +147,10 @@ export class ProjectionRunner {
       await this.#detach(member);
       const connection = await Connection.open(this.#options.postgres, () => {});
       try {
-        const head = await this.#options.reader.head();
-        this.#tell(member, await beginRebuild(connection, member.projection, head));
+        return await beginRebuild(connection, member, await this.#options.reader.head());
       } finally {
         await connection.close();
       }
-      return member.rebuild as Rebuild;
     } finally {
       // Also when it could not begin: it goes on from wherever its checkpoint is.
       member.isDetached = false;
@@ -152,12 +158,9 @@ export class ProjectionRunner {
     }
   }
 
-  #newTrack(): Track {
-    const { reader, codec, cachedViews, batchEvents } = this.#options;
-    return new Track(new Folder(reader, codec, cachedViews), batchEvents);
-  }
+  readonly #changed = (): void => this.#observer.progress?.();
 
-  #trackOf = (member: Member): Track => this.#followers.get(member)?.track ?? this.#group;
+  readonly #trackOf = (member: Member): Track => this.#followers.get(member)?.track ?? this.#group;
 
   #stateOf(member: Member): ProjectionState {
     const track = this.#trackOf(member);
@@ -166,54 +169,23 @@ export class ProjectionRunner {
     return track === this.#group && track.caughtUp ? 'running' : 'catching-up';
   }
 
-  /** Runs sessions, one connection each, until one ends by itself or `signal` aborts. */
-  async #persist(track: Track, signal: AbortSignal, work: (session: Session) => Promise<void>): Promise<void> {
-    for (let failures = 0; !signal.aborted; ) {
-      const session = new AbortController();
-      const end = () => session.abort();
-      signal.addEventListener('abort', end, { once: true });
-      let connection: Connection | undefined;
-      let cause: Error | undefined;
-      const fail = (error: Error) => {
-        cause ??= error;
-        session.abort();
-      };
-      const before = track.position;
-      try {
-        connection = await Connection.open(this.#options.postgres, fail);
-        await work({ connection, signal: session.signal, fail });
-        if (!cause) return;
-      } catch (error) {
-        cause ??= error as Error;
-      } finally {
-        session.abort();
-        signal.removeEventListener('abort', end);
-        await connection?.close();
-      }
-      if (signal.aborted) return;
-      track.caughtUp = false;
-      failures = track.position > before ? 1 : failures + 1;
-      // Neither says that anything is broken: another instance was faster, or a smaller batch is to be tried.
-      const isExpected = cause instanceof CheckpointMoved || cause instanceof RowsRefused;
-      if (!isExpected || failures > 20) track.error = cause.message;
-      this.#observer.progress?.();
-      if (!(cause instanceof RowsRefused)) await pause(backoffMs(failures), signal);
-    }
+  #newTrack(): Track {
+    const { reader, codec, cachedViews, batchEvents } = this.#options;
+    return new Track(new Folder(reader, codec, cachedViews), batchEvents);
   }
 
   async #lead({ connection, signal, fail }: Session): Promise<void> {
-    await this.#group.turn.run(() => this.#muster(connection));
-    this.#observer.progress?.();
     const { reader, batchDelayMs } = this.#options;
     const group = this.#group;
+    await group.turn.run(() => this.#muster(connection));
+    this.#changed();
     const source = reader.subscribe({
       after: group.position,
       prefixes: streamPrefixes,
       batchSize: group.limit,
       signal,
     });
-    const pace = { maxEvents: () => group.limit, delayMs: batchDelayMs };
-    await group.run(paced(source, pace), connection, fail);
+    await group.run(paced(source, { maxEvents: () => group.limit, delayMs: batchDelayMs }), connection, fail);
   }
 
   /** Reads the group's checkpoints anew; who is not at the newest position follows by itself. */
@@ -222,22 +194,18 @@ export class ProjectionRunner {
     if (!this.#hasLoaded) for (const member of this.#members) group.members.add(member);
     const members = [...group.members];
     const outdated = await loadCheckpoints(connection, members);
-    if (!this.#hasLoaded) {
-      const rebuilds = await loadRebuilds(connection);
-      for (const member of members)
-        member.rebuild = rebuilds.find((rebuild) => rebuild.name === member.projection.name);
-    }
-    for (const member of outdated) {
-      const head = await this.#options.reader.head();
-      this.#tell(member, await beginRebuild(connection, member.projection, head, { supersede: true }));
-    }
+    const rebuilds = this.#hasLoaded ? [] : await loadRebuilds(connection);
+    for (const member of members)
+      member.rebuild ??= rebuilds.find((rebuild) => rebuild.name === member.projection.name);
+    for (const member of outdated)
+      await beginRebuild(connection, member, await this.#options.reader.head(), { supersede: true });
     this.#hasLoaded = true;
-    if (members.length === 0) return group.restart(group.position);
-    let newest = 0n;
+
+    let newest = members.length > 0 ? 0n : group.position;
     for (const { position } of members) if (position > newest) newest = position;
     group.restart(newest);
     for (const member of members) {
-      if (member.position === newest) await this.#finishRebuild(member, connection);
+      if (member.position === newest) await finishRebuild(connection, member);
       else {
         group.members.delete(member);
         this.#follow(member);
@@ -247,127 +215,28 @@ export class ProjectionRunner {
 
   #follow(member: Member): void {
     if (this.#stopping.signal.aborted) return;
-    const stop = new AbortController();
-    const end = () => stop.abort();
-    this.#stopping.signal.addEventListener('abort', end, { once: true });
+    const { reader, postgres } = this.#options;
     const track = this.#newTrack();
-    track.members.add(member);
-    const ended = this.#persist(track, stop.signal, (session) => this.#catchUp(member, track, session)).finally(() => {
-      this.#stopping.signal.removeEventListener('abort', end);
-      this.#followers.delete(member);
-      this.#observer.progress?.();
+    const follower = new Follower({ member, track, group: this.#group, reader, postgres, changed: this.#changed });
+    this.#followers.set(member, follower);
+    void follower.ended.then(() => {
+      if (this.#followers.get(member) === follower) this.#followers.delete(member);
+      this.#changed();
     });
-    this.#followers.set(member, { track, stop, ended });
-  }
-
-  async #catchUp(member: Member, track: Track, { connection, signal, fail }: Session): Promise<void> {
-    const [outdated] = await loadCheckpoints(connection, [member]);
-    if (outdated) throw new Error(`${member.projection.name} was set back by another version of this program`);
-    track.restart(member.position);
-    let toldAt = 0;
-    track.onBoundary = async () => {
-      if (performance.now() - toldAt < REBUILD_PROGRESS_MS) return;
-      toldAt = performance.now();
-      if (member.rebuild?.state === 'running') await this.#storeProgress(member, connection, false);
-      this.#observer.progress?.();
-    };
-    while (!signal.aborted) {
-      await track.run(this.#history(track, signal), connection, fail);
-      if (await this.#group.turn.run(() => this.#join(member, track, connection, signal))) return;
-      await pause(LOOK_AGAIN_MS, signal);
-    }
-  }
-
-  /** Full batches, as long as there are some on the way to the group. */
-  async *#history(track: Track, signal: AbortSignal): AsyncGenerator<EventBatch> {
-    let after = track.position;
-    while (!signal.aborted) {
-      const { events, isFull } = await this.#readTowardsGroup(after, track.limit);
-      if (!isFull) return;
-      after = (events.at(-1) as { position: bigint }).position;
-      yield { events, position: after, caughtUp: false };
-    }
-  }
-
-  /** The group stands still. @returns whether the member is part of it now */
-  async #join(member: Member, track: Track, connection: Connection, signal: AbortSignal): Promise<boolean> {
-    while (track.position < this.#group.position && !signal.aborted) {
-      const { events, isFull } = await this.#readTowardsGroup(track.position, track.limit);
-      const last = events.at(-1);
-      const position = isFull && last ? last.position : this.#group.position;
-      await track.apply({ events, position, caughtUp: false }, connection);
-    }
-    if (signal.aborted || track.position !== this.#group.position) return false;
-    await this.#finishRebuild(member, connection);
-    this.#group.members.add(member);
-    return true;
-  }
-
-  async #readTowardsGroup(after: bigint, limit: number) {
-    const read = await this.#options.reader.readAll(after, limit);
-    const events = read.filter(({ position }) => position <= this.#group.position);
-    return { events, isFull: events.length === limit };
   }
 
   /** Takes the member out of the group, or ends its following. */
   async #detach(member: Member): Promise<void> {
-    for (let follower = this.#followers.get(member); follower; follower = this.#followers.get(member)) {
-      follower.stop.abort();
-      await follower.ended;
-    }
+    await this.#followers.get(member)?.stop();
     await this.#group.turn.run(async () => {
       this.#group.members.delete(member);
     });
   }
 
-  async #finishRebuild(member: Member, connection: Connection): Promise<void> {
-    if (member.rebuild?.state === 'running') await this.#storeProgress(member, connection, true);
-  }
-
-  async #storeProgress(member: Member, connection: Connection, done: boolean): Promise<void> {
-    const rebuild = member.rebuild as Rebuild;
-    this.#tell(member, await storeRebuildProgress(connection, rebuild, member.position, this.#group.position, done));
-  }
-
-  #tell(member: Member, rebuild: Rebuild): void {
-    member.rebuild = rebuild;
-    if (rebuild.processed === 0) member.position = 0n;
-    this.#observer.rebuild?.(rebuild);
-  }
-
   #announce({ deliveries }: Folded): void {
-    if (!this.#observer.changed || deliveries.length === 0) return;
-    this.#observer.changed(
+    if (!this.#isWatched || deliveries.length === 0) return;
+    this.#observer.changed?.(
       deliveries.map(({ id, after }) => ({ id, organizationId: after.state.request.organizationId })),
     );
   }
-}
-
-interface Session {
-  readonly connection: Connection;
-  readonly signal: AbortSignal;
-  readonly fail: (error: Error) => void;
-}
-
-interface Follower {
-  readonly track: Track;
-  readonly stop: AbortController;
-  readonly ended: Promise<void>;
-}
-
-/** Doubling from 50 ms to 2 s, half of it by chance so that instances do not come back all at once. */
-const backoffMs = (failures: number): number =>
-  Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(failures - 1, 10)) * (0.5 + Math.random() / 2);
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done, { once: true });
-  });
 }

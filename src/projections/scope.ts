@@ -1,7 +1,4 @@
-import type { Instant } from '../domain/vocabulary.js';
-
-/** Which organizations a caller may see: an argument of every query, so that none can be asked without it. */
-export type Organizations = 'all' | readonly string[];
+import type { Instant, Organizations } from '../domain/vocabulary.js';
 
 /** What both allow. */
 export const narrowed = (organizations: Organizations, wanted: string | null | undefined): Organizations => {

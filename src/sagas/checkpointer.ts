@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isClosed } from '../domain/delivery-status.js';
 import { react } from './delivery-process.js';
-import type { EngineLog } from './engine.js';
+import type { EngineLog } from './engine-log.js';
 import { type EngineStore, LeaseLost, type OpenDelivery } from './engine-store.js';
 import type { Process, ProcessTable } from './process-table.js';
 

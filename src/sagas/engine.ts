@@ -11,6 +11,7 @@ import { Attempts } from './attempt.js';
 import { AttemptQueue } from './attempt-queue.js';
 import { Checkpointer } from './checkpointer.js';
 import { dependencyOutcome, react } from './delivery-process.js';
+import type { EngineLog } from './engine-log.js';
 import type { EngineStore } from './engine-store.js';
 import { type Process, ProcessTable } from './process-table.js';
 import type { Targets } from './targets.js';
@@ -20,12 +21,6 @@ const STREAMS = 'delivery-';
 /** Between tries to store a decision while the log does not answer; doubles up to the longest. */
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
-
-export interface EngineLog {
-  info(message: string, fields?: object): void;
-  warn(message: string, fields?: object): void;
-  error(message: string, fields?: object): void;
-}
 
 export interface EngineParts {
   readonly reader: EventReader;

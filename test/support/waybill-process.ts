@@ -18,12 +18,12 @@ export interface WaybillProcess {
   readonly dataDir: string;
   readonly pid: number;
   /** Asks with the administrator's key. Rejects only when there is no answer. */
-  graphql<Data>(query: string, variables?: object): Promise<GraphqlAnswer<Data>>;
+  graphql<Data = Record<string, unknown>>(query: string, variables?: object): Promise<GraphqlAnswer<Data>>;
   /** The same where errors are not expected: gives the data alone, or rejects with the errors. */
-  ask<Data>(query: string, variables?: object): Promise<Data>;
+  ask<Data = Record<string, unknown>>(query: string, variables?: object): Promise<Data>;
   /** What it has printed so far, the last 1 MiB. */
   output(): string;
-  /** SIGTERM, then waits for its end. A data directory of our making is removed, also after `kill`. */
+  /** SIGTERM, then waits for its end. A temporary data directory is removed, also after `kill`. */
   stop(): Promise<Exit>;
   /** SIGKILL. PostgreSQL and the data stay behind, for the next start with this `dataDir` or for `stop`. */
   kill(): Promise<Exit>;
@@ -50,6 +50,8 @@ export interface WaybillOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Default: a new folder for temporary files. One that is given is the caller's to remove (`removeDataDir`). */
   readonly dataDir?: string;
+  /** Default false. True lets `stop` leave a new folder alone; it lasts as long as the calling process, at most. */
+  readonly keepData?: boolean;
   /** Default: the root of the repository. */
   readonly cwd?: string;
 }
@@ -68,7 +70,8 @@ const CONNECTIONS = 128;
  *
  * @throws Error with what it printed, when it ends or is silent for 60 s instead of becoming ready
  */
-export async function startWaybill({ env, dataDir, cwd = REPOSITORY }: WaybillOptions = {}): Promise<WaybillProcess> {
+export async function startWaybill(options: WaybillOptions = {}): Promise<WaybillProcess> {
+  const { env, dataDir, keepData = dataDir !== undefined, cwd = REPOSITORY } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
   const child = spawn(process.execPath, [join(REPOSITORY, 'bin/waybill.mjs'), 'start'], {
@@ -85,7 +88,8 @@ export async function startWaybill({ env, dataDir, cwd = REPOSITORY }: WaybillOp
   void exited.then(() => watch.process(undefined));
 
   const release = async () => {
-    if (dataDir === undefined) await removeDataDir(directory);
+    if (keepData) return;
+    await removeDataDir(directory);
     watch.end();
   };
   try {

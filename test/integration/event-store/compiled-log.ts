@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
@@ -31,33 +31,37 @@ export interface Acknowledged {
 }
 
 export class Appender {
-  readonly #child: ChildProcess;
-  readonly #lines: Interface;
   readonly acknowledged: Acknowledged[] = [];
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<unknown>;
+  #heard = () => {};
 
   constructor(directory: string, path: string) {
     const module = join(directory, 'dist/event-store/embedded-log.js');
     const argv = [join(directory, 'appender.mjs'), module, path];
     this.#child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
-    this.#lines = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
-    this.#lines.on('line', (line) => {
+    const lines = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
+    lines.on('line', (line) => {
       // The last line of a killed process may be cut off.
       if (line.endsWith('}')) this.acknowledged.push(JSON.parse(line) as Acknowledged);
+      this.#heard();
     });
+    this.#ended = Promise.all([once(lines, 'close'), once(this.#child, 'exit')]);
   }
 
   async acknowledges(count: number): Promise<void> {
-    while (this.acknowledged.length < count) {
-      if (this.#child.exitCode !== null) throw new Error(`the appender ended with ${this.#child.exitCode}`);
-      await Promise.race([once(this.#lines, 'line'), once(this.#child, 'exit')]);
-    }
+    const enough = new Promise<void>((resolve) => {
+      this.#heard = () => this.acknowledged.length >= count && resolve();
+      this.#heard();
+    });
+    const early = this.#ended.then(() => Promise.reject(new Error('the appender has ended by itself')));
+    await Promise.race([enough, early]);
+    early.catch(() => undefined);
   }
 
   /** Resolves when the process is gone and all it has said is heard. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const closed = once(this.#lines, 'close');
     this.#child.kill('SIGKILL');
-    await closed;
+    await this.#ended;
   }
 }

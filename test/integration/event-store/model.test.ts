@@ -28,7 +28,8 @@ class Model {
           ? actual !== undefined
           : expected === actual;
     if (isRight) {
-      for (const [index, event] of events.entries()) this.all.push({ ...event, streamId, revision: there.length + index });
+      for (const [index, event] of events.entries())
+        this.all.push({ ...event, streamId, revision: there.length + index });
       return this.#answer(there.length + events.length - 1, streamId, false);
     }
     const first = expected === 'no-stream' ? 0 : expected === 'stream-exists' ? -1 : expected + 1;
@@ -57,7 +58,10 @@ const append = fc.record({
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ appendAtOnce: fc.array(append, { minLength: 1, maxLength: 5 }) }) },
   { weight: 2, arbitrary: fc.record({ repeat: fc.nat(), shorterBy: fc.nat({ max: 1 }) }) },
-  { weight: 2, arbitrary: fc.record({ readStream: streams, from: fc.nat({ max: 9 }), limit: fc.integer({ min: 1, max: 9 }) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ readStream: streams, from: fc.nat({ max: 9 }), limit: fc.integer({ min: 1, max: 9 }) }),
+  },
   { weight: 2, arbitrary: fc.record({ readAfter: fc.nat({ max: 40 }), limit: fc.integer({ min: 1, max: 9 }) }) },
   { weight: 1, arbitrary: fc.constant({ reopen: true }) },
 );
@@ -102,7 +106,9 @@ it('the embedded log is a list of events, whatever is appended, read and reopene
           } else if ('readAfter' in each) {
             const read = await log.readAll(BigInt(each.readAfter), each.limit);
             expect(read.map(withoutStore)).toEqual(model.all.slice(each.readAfter, each.readAfter + each.limit));
-            expect(read.map(({ position }) => Number(position))).toEqual(read.map((_, index) => each.readAfter + 1 + index));
+            expect(read.map(({ position }) => Number(position))).toEqual(
+              read.map((_, index) => each.readAfter + 1 + index),
+            );
           } else {
             await log.close();
             log = EmbeddedLog.open(folder.path);

@@ -1,0 +1,62 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { EventCodec } from './event-store/codec.js';
+import { EmbeddedLogReader } from './event-store/embedded-log-reader.js';
+import type { FromWorker, ToWorker, WorkerSettings } from './projections/messages.js';
+import { ProjectionRunner } from './projections/runner.js';
+
+/** The projections in a thread of their own, so that the one that takes requests and makes attempts is spared. */
+
+/** The main thread is told of progress at most this often. */
+const PROGRESS_MS = 5;
+
+if (!parentPort) throw new Error('this file is the entry of a worker thread');
+const port = parentPort;
+const { logPath, ...settings } = workerData as WorkerSettings;
+const say = (message: FromWorker) => port.postMessage(message);
+
+const reader = EmbeddedLogReader.open(logPath);
+let progressDue: NodeJS.Timeout | undefined;
+
+function tellProgress(): void {
+  progressDue = undefined;
+  say({ type: 'progress', projections: runner.progress() });
+}
+
+const runner = new ProjectionRunner(
+  { reader, codec: new EventCodec(), ...settings },
+  {
+    progress: () => {
+      progressDue ??= setTimeout(tellProgress, PROGRESS_MS);
+    },
+    changed: (deliveries) => say({ type: 'changed', deliveries }),
+    rebuild: (rebuild) => say({ type: 'rebuild', rebuild }),
+  },
+);
+
+port.on('message', (message: ToWorker) => {
+  if (message.type === 'watch') runner.watch(message.isWanted);
+  else if (message.type === 'rebuild') void rebuild(message);
+  else void stop();
+});
+
+async function rebuild({ request, name }: { request: number; name: string }): Promise<void> {
+  try {
+    say({ type: 'begun', request, rebuild: await runner.rebuild(name) });
+  } catch (cause) {
+    // Errors lose their class on the way to another thread.
+    const { name, message } = cause as Error;
+    say({ type: 'refused', request, error: { name, message } });
+  }
+}
+
+/** The thread ends by itself once nothing of it is open. */
+async function stop(): Promise<void> {
+  await runner.stop();
+  clearTimeout(progressDue);
+  tellProgress();
+  clearTimeout(progressDue);
+  await reader.close();
+  port.close();
+}
+
+runner.start();

@@ -1,0 +1,174 @@
+import { Latest } from './latest.js';
+import type { Rebuild } from './rebuild.js';
+import {
+  type DeliveryChange,
+  type ProjectionProgress,
+  ProjectionRunner,
+  type Runner,
+  type RunnerObserver,
+  type RunnerOptions,
+} from './runner.js';
+import { WorkerRunner } from './worker-runner.js';
+
+export interface HostOptions extends RunnerOptions {
+  /**
+   * The embedded log's folder: the projections then run in a thread of their own, which reads it there. Without it they
+   * run in this thread, which is what tests do: threads do not get their compiler.
+   */
+  readonly logPath?: string;
+}
+
+export interface ProjectionStatus extends Omit<ProjectionProgress, 'isBehind'> {
+  readonly head: bigint;
+  /** How many positions of the log it has yet to see; in the embedded log, events. */
+  readonly lagEvents: number;
+  /** Age of the oldest event it has not stored; 0 when there is none. */
+  readonly lagSeconds: number;
+}
+
+interface Waiter {
+  readonly position: bigint;
+  readonly done: (reached: boolean) => void;
+}
+
+/** The projections, seen from the thread that answers queries. */
+export class ProjectionHost {
+  /** Resolves once it is known how far the projections are. */
+  readonly ready: Promise<void>;
+  readonly #options: HostOptions;
+  readonly #runner: Runner;
+  readonly #waiters = new Set<Waiter>();
+  readonly #changes = new Set<{ isWanted: (change: DeliveryChange) => boolean; queue: Latest<DeliveryChange> }>();
+  readonly #rebuilds = new Set<Latest<Rebuild>>();
+
+  constructor(options: HostOptions) {
+    this.#options = options;
+    let isReady = () => {};
+    this.ready = new Promise((resolve) => {
+      isReady = resolve;
+    });
+    const observer: RunnerObserver = {
+      progress: () => {
+        if (this.#runner.progress().some(({ state }) => state !== 'failing')) isReady();
+        this.#release();
+      },
+      changed: (deliveries) => this.#announce(deliveries),
+      rebuild: (rebuild) => {
+        for (const queue of this.#rebuilds) queue.push(rebuild.id, rebuild);
+      },
+    };
+    const { logPath, reader: _, codec: __, projections: ___, ...settings } = options;
+    this.#runner =
+      logPath === undefined
+        ? new ProjectionRunner(options, observer)
+        : new WorkerRunner({ logPath, ...settings }, observer);
+  }
+
+  start(): void {
+    this.#runner.start();
+  }
+
+  /** Finishes the batches at hand. Nobody waits any longer afterwards. */
+  async stop(): Promise<void> {
+    await this.#runner.stop();
+    for (const { done } of this.#waiters) done(false);
+    for (const { queue } of this.#changes) await queue.return();
+    for (const queue of this.#rebuilds) await queue.return();
+  }
+
+  progress(): readonly ProjectionProgress[] {
+    return this.#runner.progress();
+  }
+
+  /**
+   * Up to where everything is visible: in the named projection, or in all but those that lag far behind or are rebuilt,
+   * for which nobody can wait. 0n before the projections are ready.
+   */
+  position(name?: string): bigint {
+    let newest: bigint | undefined;
+    for (const { name: candidate, position, isBehind } of this.#runner.progress()) {
+      if (name === undefined ? isBehind : name !== candidate) continue;
+      if (newest === undefined || position < newest) newest = position;
+    }
+    return newest ?? 0n;
+  }
+
+  /** Read-your-writes. @returns whether `position` was visible (see above) in time */
+  async waitFor(position: bigint, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    if (this.position() >= position) return true;
+    if (signal?.aborted || timeoutMs <= 0) return false;
+    return await new Promise((resolve) => {
+      const done = (reached: boolean) => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', giveUp);
+        this.#waiters.delete(waiter);
+        resolve(reached);
+      };
+      const giveUp = () => done(false);
+      const timer = setTimeout(giveUp, timeoutMs);
+      signal?.addEventListener('abort', giveUp, { once: true });
+      const waiter = { position, done };
+      this.#waiters.add(waiter);
+    });
+  }
+
+  async status(): Promise<ProjectionStatus[]> {
+    const progress = this.#runner.progress();
+    const head = await this.#options.reader.head();
+    const lags = new Map<bigint, number>();
+    for (const { position } of progress)
+      if (!lags.has(position)) lags.set(position, position < head ? await this.#lagSeconds(position) : 0);
+    return progress.map(({ isBehind: _, ...known }) => ({
+      ...known,
+      head,
+      lagEvents: Math.max(0, Number(head - known.position)),
+      lagSeconds: lags.get(known.position) as number,
+    }));
+  }
+
+  /** @throws UnknownProjection, RebuildConflict */
+  rebuild(name: string): Promise<Rebuild> {
+    return this.#runner.rebuild(name);
+  }
+
+  /**
+   * Deliveries whose read model has changed, from now on, until `signal` aborts or the loop is left. Each delivery once
+   * per step, however often it changed since the last one. A consumer that is much too slow gets an error.
+   */
+  changes(
+    isWanted: (change: DeliveryChange) => boolean,
+    signal?: AbortSignal,
+  ): AsyncIterableIterator<DeliveryChange[]> {
+    const queue = new Latest<DeliveryChange>(() => {
+      this.#changes.delete(watcher);
+      if (this.#changes.size === 0) this.#runner.watch(false);
+    }, signal);
+    const watcher = { isWanted, queue };
+    if (!signal?.aborted) this.#changes.add(watcher);
+    if (this.#changes.size === 1) this.#runner.watch(true);
+    return queue;
+  }
+
+  /** How rebuilds get on, from now on; as `changes`. */
+  rebuilds(signal?: AbortSignal): AsyncIterableIterator<Rebuild[]> {
+    const queue = new Latest<Rebuild>(() => this.#rebuilds.delete(queue), signal);
+    if (!signal?.aborted) this.#rebuilds.add(queue);
+    return queue;
+  }
+
+  async #lagSeconds(position: bigint): Promise<number> {
+    const [oldest] = await this.#options.reader.readAll(position, 1);
+    return oldest ? Math.max(0, Date.now() - Date.parse(oldest.created)) / 1_000 : 0;
+  }
+
+  #release(): void {
+    if (this.#waiters.size === 0) return;
+    const visible = this.position();
+    for (const { position, done } of this.#waiters) if (position <= visible) done(true);
+  }
+
+  #announce(deliveries: readonly DeliveryChange[]): void {
+    for (const { isWanted, queue } of this.#changes)
+      for (const change of deliveries) if (isWanted(change)) queue.push(change.id, change);
+  }
+}

@@ -1,0 +1,27 @@
+import type pg from 'pg';
+import type { Rebuild } from './rebuild.js';
+import type { DeliveryChange, ProjectionProgress } from './runner.js';
+
+/** What the main thread and the projection thread say to each other. */
+
+export interface WorkerSettings {
+  /** The embedded log's folder. */
+  readonly logPath: string;
+  readonly postgres: pg.ClientConfig;
+  readonly batchEvents?: number;
+  readonly batchDelayMs?: number;
+  readonly cachedViews?: number;
+}
+
+export type ToWorker =
+  | { readonly type: 'rebuild'; readonly request: number; readonly name: string }
+  /** Whether anybody wants to know which deliveries change. */
+  | { readonly type: 'watch'; readonly isWanted: boolean }
+  | { readonly type: 'stop' };
+
+export type FromWorker =
+  | { readonly type: 'progress'; readonly projections: readonly ProjectionProgress[] }
+  | { readonly type: 'changed'; readonly deliveries: readonly DeliveryChange[] }
+  | { readonly type: 'rebuild'; readonly rebuild: Rebuild }
+  | { readonly type: 'begun'; readonly request: number; readonly rebuild: Rebuild }
+  | { readonly type: 'refused'; readonly request: number; readonly error: { name: string; message: string } };

@@ -1,0 +1,127 @@
+import { Worker } from 'node:worker_threads';
+import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
+import { type Rebuild, RebuildConflict, UnknownProjection } from './rebuild.js';
+import type { ProjectionProgress, Runner, RunnerObserver } from './runner.js';
+
+const ENTRY = new URL('../projection-worker.js', import.meta.url);
+/** Batches live shortly but longer than the usual 16 MiB of young objects: with room, half of the collecting goes. */
+const YOUNG_GENERATION_MB = 64;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+/** A thread that has lived this long had no trouble starting. */
+const HEALTHY_AFTER_MS = 30_000;
+
+/** The runner in a thread of its own, which is started again when it dies. */
+export class WorkerRunner implements Runner {
+  readonly #settings: WorkerSettings;
+  readonly #observer: RunnerObserver;
+  readonly #requests = new Map<number, { resolve(rebuild: Rebuild): void; reject(error: Error): void }>();
+  #worker: Worker | undefined;
+  #ended: Promise<void> = Promise.resolve();
+  #restart: NodeJS.Timeout | undefined;
+  #progress: readonly ProjectionProgress[] = [];
+  #isWatched = false;
+  #isStopping = false;
+  #deaths = 0;
+  #nextRequest = 1;
+
+  constructor(settings: WorkerSettings, observer: RunnerObserver) {
+    this.#settings = settings;
+    this.#observer = observer;
+  }
+
+  start(): void {
+    if (this.#worker || this.#isStopping) return;
+    const startedAt = Date.now();
+    const worker = new Worker(ENTRY, {
+      workerData: this.#settings,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    });
+    this.#worker = worker;
+    this.#send({ type: 'watch', isWanted: this.#isWatched });
+    let cause = 'it ended unexpectedly';
+    worker.on('message', (message: FromWorker) => this.#hear(message));
+    worker.on('error', (error) => {
+      cause = error.message;
+    });
+    this.#ended = new Promise((resolve) =>
+      worker.once('exit', () => {
+        this.#worker = undefined;
+        resolve();
+        if (this.#isStopping) return;
+        this.#deaths = Date.now() - startedAt > HEALTHY_AFTER_MS ? 1 : this.#deaths + 1;
+        this.#mourn(new Error(`the projection thread has died: ${cause}`));
+      }),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearTimeout(this.#restart);
+    this.#send({ type: 'stop' });
+    await this.#ended;
+    this.#refuseAll(new Error('the projections are stopped'));
+  }
+
+  progress(): readonly ProjectionProgress[] {
+    return this.#progress;
+  }
+
+  watch(isWanted: boolean): void {
+    this.#isWatched = isWanted;
+    this.#send({ type: 'watch', isWanted });
+  }
+
+  rebuild(name: string): Promise<Rebuild> {
+    return new Promise((resolve, reject) => {
+      if (!this.#worker) return reject(new Error('the projection thread is not running'));
+      const request = this.#nextRequest++;
+      this.#requests.set(request, { resolve, reject });
+      this.#send({ type: 'rebuild', request, name });
+    });
+  }
+
+  #send(message: ToWorker): void {
+    this.#worker?.postMessage(message);
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.type) {
+      case 'progress':
+        this.#progress = message.projections;
+        this.#observer.progress?.();
+        return;
+      case 'changed':
+        this.#observer.changed?.(message.deliveries);
+        return;
+      case 'rebuild':
+        this.#observer.rebuild?.(message.rebuild);
+        return;
+      case 'begun':
+        this.#requests.get(message.request)?.resolve(message.rebuild);
+        break;
+      case 'refused':
+        this.#requests.get(message.request)?.reject(errorOf(message.error));
+    }
+    this.#requests.delete(message.request);
+  }
+
+  #mourn(error: Error): void {
+    this.#progress = this.#progress.map((one) => ({ ...one, state: 'failing' as const, lastError: error.message }));
+    this.#observer.progress?.();
+    this.#refuseAll(error);
+    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(this.#deaths - 1, 10));
+    this.#restart = setTimeout(() => this.start(), pauseMs);
+  }
+
+  #refuseAll(error: Error): void {
+    for (const { reject } of this.#requests.values()) reject(error);
+    this.#requests.clear();
+  }
+}
+
+function errorOf({ name, message }: { name: string; message: string }): Error {
+  if (name === RebuildConflict.name) return new RebuildConflict(message);
+  if (name === UnknownProjection.name) return new UnknownProjection(message);
+  return new Error(message);
+}
