@@ -6,7 +6,7 @@ import { postgresPid, REPOSITORY, startWaybill, type WaybillProcess } from '../t
 import { type BenchOptions, HELP, parse, UsageError } from './args.js';
 import { rounded } from './clock.js';
 import { latency } from './latency.js';
-import { cpuMicros, familyCpuMicros, peakRssMib } from './process-stats.js';
+import { cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
 import { rawLoop } from './raw.js';
 import { startReceiver } from './receiver.js';
 import { type BenchResult, table } from './report.js';
@@ -40,9 +40,10 @@ async function benchmark(options: BenchOptions): Promise<void> {
 }
 
 async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
-  const { deliveries, bulk, inFlight, warmUp, latencyRate, latencySeconds } = options;
+  const { deliveries, bulk, inFlight, warmUp, latencyRate, latencySeconds, profile } = options;
   const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
-  const waybill = await cleanUp.opened(startWaybill(), (running) => running.stop());
+  const nodeOptions = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
+  const waybill = await cleanUp.opened(startWaybill({ nodeOptions }), (running) => running.stop());
   say(`Waybill is ready at ${waybill.url}`);
 
   const warming = { deliveries: warmUp, bulk, inFlight };
@@ -78,6 +79,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     cpuMicrosPerDelivery: each(used.waybill),
     postgresCpuMicrosPerDelivery: each(used.postgres),
     peakRssMiB: peakRssMib(waybill.pid),
+    ownMemoryMiB: ownMemoryMib(waybill.pid),
     ...{ bulk, inFlight, warmUp },
     node: process.versions.node,
     cpus: availableParallelism(),

@@ -31,9 +31,14 @@ export function familyCpuMicros(pid: number): number | undefined {
   return ticks * MICROS_PER_TICK;
 }
 
-/** The most memory a process has had at once (VmHWM), in MiB. */
-export function peakRssMib(pid: number): number | undefined {
-  const kib = /VmHWM:\s+(\d+) kB/.exec(read(`/proc/${pid}/status`))?.[1];
+/** The most memory a process has had at once (VmHWM), in MiB. The pages of the log that it has mapped count. */
+export const peakRssMib = (pid: number): number | undefined => statusMib(pid, 'VmHWM');
+
+/** What a process has now for itself alone, in MiB: the heap and buffers, not files that the kernel can drop. */
+export const ownMemoryMib = (pid: number): number | undefined => statusMib(pid, 'RssAnon');
+
+function statusMib(pid: number, field: string): number | undefined {
+  const kib = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(read(`/proc/${pid}/status`))?.[1];
   return kib === undefined ? undefined : Math.round(Number(kib) / 1024);
 }
 

@@ -17,7 +17,10 @@ export interface BenchResult {
   readonly cpuMicrosPerDelivery?: number;
   /** The same of PostgreSQL. */
   readonly postgresCpuMicrosPerDelivery?: number;
+  /** Of the whole run, mapped pages of the log included. */
   readonly peakRssMiB?: number;
+  /** At the end of the run, without what is mapped from files. */
+  readonly ownMemoryMiB?: number;
   readonly bulk: number;
   readonly inFlight: number;
   readonly warmUp: number;
@@ -27,9 +30,9 @@ export interface BenchResult {
   readonly date: string;
 }
 
-/** Figures beside the budgets of docs and design: 2 cores, everything on one machine. */
+/** Figures beside their budgets, which are for 2 cores with everything on one machine. */
 export function table(result: BenchResult): string {
-  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, commit } = result;
+  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, ownMemoryMiB, commit } = result;
   const count = (value: number) => Math.round(value).toLocaleString('en-US');
   const pair = ({ p50, p99 }: { p50: number; p99: number }) => `${p50} / ${p99}`;
   const rows: [string, string, string?][] = [
@@ -49,10 +52,11 @@ export function table(result: BenchResult): string {
   if (cpuMicrosPerDelivery !== undefined) rows.push(['CPU of Waybill per delivery, µs', count(cpuMicrosPerDelivery)]);
   if (postgresCpuMicrosPerDelivery !== undefined)
     rows.push(['CPU of PostgreSQL per delivery, µs', count(postgresCpuMicrosPerDelivery)]);
-  if (peakRssMiB !== undefined) rows.push(['peak memory of Waybill, MiB', count(peakRssMiB)]);
+  if (peakRssMiB !== undefined) rows.push(['peak memory of Waybill, mapped log included, MiB', count(peakRssMiB)]);
+  if (ownMemoryMiB !== undefined) rows.push(['memory of its own at the end, MiB', count(ownMemoryMiB)]);
 
   const lines = rows.map(
-    ([name, value, budget]) => `${name.padEnd(42)}${value.padStart(16)}${budget ? `   (budget: ${budget})` : ''}`,
+    ([name, value, budget]) => `${name.padEnd(50)}${value.padStart(14)}${budget ? `   (budget: ${budget})` : ''}`,
   );
   const place = `Node ${result.node}, ${result.cpus} CPUs${commit ? `, commit ${commit}` : ''}, ${result.date}`;
   return [...lines, '', place].join('\n');

@@ -1,16 +1,18 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 
 /** Namespace of every id Waybill derives; made once at random and never to change. */
 const WAYBILL = '0b5b5f0e-3a54-4c0b-9c8e-2f3f2f6d7a11';
 
-const bytesOf = (uuid: string): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
-
 /** UUID version 5 (RFC 9562 section 5.5): SHA-1 of namespace and name. */
 export function derivedId(namespace: string, name: string): string {
-  const hash = createHash('sha1').update(bytesOf(namespace)).update(name, 'utf8').digest();
-  hash[6] = ((hash[6] as number) & 0x0f) | 0x50;
-  hash[8] = ((hash[8] as number) & 0x3f) | 0x80;
-  const hex = hash.toString('hex', 0, 16);
+  const nameBytes = Buffer.byteLength(name);
+  const input = Buffer.allocUnsafe(16 + nameBytes);
+  input.write(namespace.replaceAll('-', ''), 0, 'hex');
+  input.write(name, 16, 'utf8');
+  const digest = hash('sha1', input, 'buffer');
+  digest[6] = ((digest[6] as number) & 0x0f) | 0x50;
+  digest[8] = ((digest[8] as number) & 0x3f) | 0x80;
+  const hex = digest.toString('hex', 0, 16);
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 

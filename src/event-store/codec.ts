@@ -78,21 +78,14 @@ export class EventCodec {
   encode(event: DomainEvent, id: string, envelope: Envelope): NewEvent {
     const upcasts = schemas[event.type];
     if (!upcasts) throw new Error(`event type ${event.type} is not in the codec's table`);
-    return {
-      id,
-      type: event.type,
-      data: this.#protection.seal(event.type, event.data as JsonObject, envelope.organizationId),
-      metadata: {
-        schemaVersion: String(upcasts.length + 1),
-        organizationId: envelope.organizationId,
-        commandId: envelope.commandId,
-        actor: envelope.actor,
-        occurredAt: event.at,
-        ...(envelope.correlationId !== undefined && { $correlationId: envelope.correlationId }),
-        ...(envelope.causationId !== undefined && { $causationId: envelope.causationId }),
-        ...(envelope.traceparent !== undefined && { traceparent: envelope.traceparent }),
-      },
-    };
+    const { organizationId, commandId, actor, correlationId, causationId, traceparent } = envelope;
+    const schemaVersion = String(upcasts.length + 1);
+    const metadata: Record<string, string> = { schemaVersion, organizationId, commandId, actor, occurredAt: event.at };
+    if (correlationId !== undefined) metadata.$correlationId = correlationId;
+    if (causationId !== undefined) metadata.$causationId = causationId;
+    if (traceparent !== undefined) metadata.traceparent = traceparent;
+    const data = this.#protection.seal(event.type, event.data as JsonObject, organizationId);
+    return { id, type: event.type, data, metadata };
   }
 
   /** @throws UndecodableEvent for a type or version this program does not know */

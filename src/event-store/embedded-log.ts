@@ -12,6 +12,8 @@ import {
 } from './event-store.js';
 import { RecentEvents } from './recent-events.js';
 
+/** Streams whose newest revision is kept in memory; most are written to again soon after they begin, or never. */
+const KEPT_HEADS = 65_536;
 /** Attachments travel inside the event that requests the delivery. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
 
@@ -26,6 +28,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   readonly #out: BroadcastChannel;
   /** Revisions of streams with appends that are not committed yet; all others are in the index. */
   readonly #uncommitted = new Map<string, { revision: number; appends: number }>();
+  /** Committed revisions, the most recently written last. */
+  readonly #heads = new Map<string, number>();
   readonly #recent = new RecentEvents();
   #next: number;
   #durable: number;
@@ -47,7 +51,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   async append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
     if (this.#broken) throw this.#broken;
     if (events.length === 0) throw new AppendRefused('an append needs at least one event');
-    const actual = this.#revisionOf(streamId);
+    const actual = this.#revisionOf(streamId, expected);
     if (!matches(expected, actual)) return await this.#repeated(streamId, expected, events, actual);
     return await this.#write(streamId, (actual ?? -1) + 1, events);
   }
@@ -71,9 +75,13 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     return this.#recent.after(after, limit) ?? super.eventsAfter(after, limit);
   }
 
-  #revisionOf(streamId: string): number | undefined {
-    const uncommitted = this.#uncommitted.get(streamId);
-    if (uncommitted) return uncommitted.revision;
+  #revisionOf(streamId: string, expected: ExpectedRevision): number | undefined {
+    const known = this.#uncommitted.get(streamId)?.revision ?? this.#heads.get(streamId);
+    if (known !== undefined) return known;
+    // A snapshot from before the last commit would not know what that has written.
+    this.refresh();
+    // Nearly always right, and found out without a cursor: there is no first event.
+    if (expected === 'no-stream' && this.#tables.index.get([streamId, 0]) === undefined) return undefined;
     const range = { start: [streamId, Number.MAX_SAFE_INTEGER], end: [streamId], reverse: true, limit: 1 };
     for (const [, revision] of this.#tables.index.getKeys(range as never)) return revision;
     return undefined;
@@ -104,6 +112,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     } finally {
       this.#release(streamId);
     }
+    this.#keepHead(streamId, revision);
     this.#publish(recorded, records);
     const position = recorded.at(-1)?.position as bigint;
     return { ok: true, revision, position, idempotent: false };
@@ -138,6 +147,13 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     if (!claimed) return;
     if (claimed.appends === 1) this.#uncommitted.delete(streamId);
     else claimed.appends--;
+  }
+
+  #keepHead(streamId: string, revision: number): void {
+    const before = this.#heads.get(streamId) ?? -1;
+    this.#heads.delete(streamId);
+    this.#heads.set(streamId, Math.max(before, revision));
+    if (this.#heads.size > KEPT_HEADS) this.#heads.delete(this.#heads.keys().next().value as string);
   }
 
   #publish(events: readonly RecordedEvent[], records: readonly Buffer[]): void {

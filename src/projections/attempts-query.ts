@@ -1,10 +1,10 @@
 import { Column, type DataSource, Entity, PrimaryColumn, type Repository } from 'typeorm';
 import type { Channel, Failure, Instant, Organizations } from '../domain/vocabulary.js';
-import { type AttemptRow, type AttemptStatus, attemptId } from './attempts.js';
+import { type AttemptRow, type AttemptStatus, attemptIds } from './attempts.js';
 import { instant } from './scope.js';
 
 @Entity('attempts')
-export class AttemptEntity implements AttemptRow {
+export class AttemptEntity implements Omit<AttemptRow, 'id' | 'legId'> {
   @PrimaryColumn('uuid', { name: 'delivery_id' }) deliveryId!: string;
   @PrimaryColumn('integer') leg!: number;
   @PrimaryColumn('integer') number!: number;
@@ -19,14 +19,6 @@ export class AttemptEntity implements AttemptRow {
   @Column('jsonb', { nullable: true }) error!: Failure | null;
   @Column('text', { name: 'provider_message_id', nullable: true }) providerMessageId!: string | null;
   @Column('text', { nullable: true }) warning!: string | null;
-
-  get id(): string {
-    return attemptId(this.deliveryId, this.leg, this.number);
-  }
-
-  get legId(): string {
-    return `${this.deliveryId}-${this.leg}`;
-  }
 }
 
 /** The attempts read model, asked. */
@@ -43,7 +35,7 @@ export class AttemptQueries {
     if (organizations !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations });
     const rows = await query.orderBy('a.startedAt').addOrderBy('a.leg').addOrderBy('a.number').getMany();
     const byDelivery = new Map<string, AttemptRow[]>(deliveryIds.map((id) => [id, []]));
-    for (const row of rows) byDelivery.get(row.deliveryId)?.push(row);
+    for (const row of rows) byDelivery.get(row.deliveryId)?.push({ ...row, ...attemptIds(row) });
     return deliveryIds.map((id) => byDelivery.get(id) as AttemptRow[]);
   }
 }

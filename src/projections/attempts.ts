@@ -69,11 +69,10 @@ function attemptRow(deliveryId: string, { event, organizationId }: Decoded<Deliv
 }
 
 const started = (deliveryId: string, organizationId: string, attempt: AttemptRef): AttemptRow => ({
-  id: attemptId(deliveryId, attempt.leg, attempt.number),
+  ...attemptIds({ deliveryId, leg: attempt.leg, number: attempt.number }),
   deliveryId,
   organizationId,
   leg: attempt.leg,
-  legId: `${deliveryId}-${attempt.leg}`,
   number: attempt.number,
   route: attempt.route,
   channel: attempt.channel,
@@ -87,7 +86,12 @@ const started = (deliveryId: string, organizationId: string, attempt: AttemptRef
   warning: null,
 });
 
-export const attemptId = (deliveryId: string, leg: number, number: number): string => `${deliveryId}-${leg}-${number}`;
+type AttemptKey = Pick<AttemptRow, 'deliveryId' | 'leg' | 'number'>;
+
+export const attemptIds = ({ deliveryId, leg, number }: AttemptKey): Pick<AttemptRow, 'id' | 'legId'> => ({
+  id: `${deliveryId}-${leg}-${number}`,
+  legId: `${deliveryId}-${leg}`,
+});
 
 const columns: readonly Column<AttemptRow>[] = [
   { name: 'delivery_id', type: 'uuid', of: (row) => row.deliveryId },

@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import pg from 'pg';
 import type { Statement } from './columns.js';
 
@@ -22,15 +23,19 @@ export class StatementFailed extends Error {
 /** One connection to Postgres for one writer of read models. */
 export class Connection {
   readonly #client: pg.Client;
+  readonly #socket: Socket;
 
-  private constructor(client: pg.Client) {
+  private constructor(client: pg.Client, socket: Socket) {
     this.#client = client;
+    this.#socket = socket;
   }
 
   /** @param lost is called when the connection breaks, whether or not it is in use */
   static async open(options: pg.ClientConfig, lost: (error: Error) => void): Promise<Connection> {
+    const socket = new Socket();
     const client = new pg.Client({
       ...options,
+      stream: () => socket,
       application_name: 'waybill-projections',
       keepAlive: true,
       pipeline: true,
@@ -50,7 +55,7 @@ export class Connection {
       throw error;
     }
     opened = true;
-    return new Connection(client);
+    return new Connection(client, socket);
   }
 
   async query<Row extends pg.QueryResultRow>(query: string | Statement, values?: unknown[]): Promise<Row[]> {
@@ -87,6 +92,11 @@ export class Connection {
     if (failed < 0) return;
     const cause = await all[failed]?.catch((error: Error) => error);
     throw new StatementFailed(statements[failed - 1], cause as unknown as Error);
+  }
+
+  /** Ends it at once, whatever it waits for; Postgres undoes a transaction that is not committed. */
+  sever(): void {
+    this.#socket.destroy();
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@ import { Column, type DataSource, Entity, PrimaryColumn, type Repository, type S
 import type { Hold } from '../domain/delivery-status.js';
 import type { Channel, Instant, Json, Organizations, Priority, Status } from '../domain/vocabulary.js';
 import type { DeliveryRow, LegRow } from './deliveries.js';
-import { instant, narrowed } from './scope.js';
+import { instant, isUuid, narrowed } from './scope.js';
 
 @Entity('deliveries')
 export class DeliveryEntity implements DeliveryRow {
@@ -71,7 +71,6 @@ export class BadQuery extends Error {
 }
 
 const MAX_PAGE = 200;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** The deliveries read model, asked. Newest first. */
 export class DeliveryQueries {
@@ -87,7 +86,7 @@ export class DeliveryQueries {
 
   /** Those that exist and may be seen, in no order. */
   async findMany(ids: readonly string[], organizations: Organizations): Promise<DeliveryRow[]> {
-    const uuids = ids.filter((id) => UUID.test(id));
+    const uuids = ids.filter((id) => isUuid(id));
     if (uuids.length === 0) return [];
     return await this.#visible(organizations).andWhere('d.id = any(:ids)', { ids: uuids }).getMany();
   }
@@ -152,7 +151,7 @@ function restricted(query: Query, filter: DeliveryFilter): Query {
   for (const [field, condition] of Object.entries(conditions)) {
     const value = filter[field as keyof DeliveryFilter];
     if (value === null || value === undefined) continue;
-    const isImpossible = field === 'destinationId' && !UUID.test(value as string);
+    const isImpossible = field === 'destinationId' && !isUuid(value as string);
     // Spelled out, because the index of dead letters is used only when the plan can see it.
     const isDeadLetters = field === 'deadLettered' && value === true;
     if (isImpossible) query.andWhere('false');
@@ -167,7 +166,7 @@ const cursorOf = ({ requestedAt, id }: DeliveryRow): string =>
 
 function cursorParts(cursor: string): { at: Instant; id: string } {
   const [at = '', id = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
-  if (!/^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) || Number.isNaN(Date.parse(at)) || !UUID.test(id) || rest.length > 0)
+  if (!/^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) || Number.isNaN(Date.parse(at)) || !isUuid(id) || rest.length > 0)
     throw new BadQuery('after', 'is not a cursor of this list');
   return { at, id };
 }

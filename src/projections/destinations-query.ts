@@ -2,7 +2,7 @@ import { Column, type DataSource, Entity, JoinColumn, OneToOne, PrimaryColumn, t
 import type { RetryPolicy } from '../domain/retry-policy.js';
 import type { Channel, Instant, JsonObject, Organizations } from '../domain/vocabulary.js';
 import type { DestinationRow } from './destinations.js';
-import { instant } from './scope.js';
+import { instant, isUuid } from './scope.js';
 
 /** Seed 3, CircuitBreakerConfig.failureThreshold. */
 const UNHEALTHY_FROM = 10;
@@ -70,6 +70,7 @@ export class DestinationQueries {
   }
 
   async find(id: string, organizations: Organizations): Promise<DestinationWithHealth | undefined> {
+    if (!isUuid(id)) return undefined;
     const found = await this.#visible(organizations).andWhere('d.id = :id', { id }).getOne();
     return found ? withHealth(found) : undefined;
   }

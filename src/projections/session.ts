@@ -14,6 +14,8 @@ export interface Session {
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2_000;
+/** A batch that is not stored so long after it was asked to be the last one is given up; it is applied again later. */
+const STOP_PATIENCE_MS = 5_000;
 /** Instances that take turns at the same checkpoints this often in a row are a mistake somebody should see. */
 const PATIENCE = 20;
 
@@ -52,9 +54,13 @@ async function oneSession(
   work: (session: Session) => Promise<void>,
 ): Promise<Error | undefined> {
   const session = new AbortController();
-  const end = () => session.abort();
-  signal.addEventListener('abort', end, { once: true });
   let connection: Connection | undefined;
+  let patience: NodeJS.Timeout | undefined;
+  const end = () => {
+    session.abort();
+    patience = setTimeout(() => connection?.sever(), STOP_PATIENCE_MS);
+  };
+  signal.addEventListener('abort', end, { once: true });
   let cause: Error | undefined;
   const fail = (error: Error) => {
     cause ??= error;
@@ -69,6 +75,7 @@ async function oneSession(
     session.abort();
     signal.removeEventListener('abort', end);
     await connection?.close();
+    clearTimeout(patience);
   }
   return cause;
 }

@@ -99,7 +99,9 @@ describe('an attempt on a channel where nothing protects the receiver (SMTP)', (
 
   it('keeps a warning of the provider', () => {
     const warning = 'one of two recipients was refused';
-    const verdict = given(byEmail, started(bySmtp(1))).when(outcome(bySmtp(1), { ...accepted, warning }));
+    const verdict = given(byEmail, started(bySmtp(1))).when(
+      outcome(bySmtp(1), { kind: 'accepted', delivered: false, warning }),
+    );
     expect(verdict.events[0]?.data).toMatchObject({ warning });
   });
 });

@@ -52,6 +52,8 @@ export interface WaybillOptions {
   readonly dataDir?: string;
   /** Default false. True lets `stop` leave a new folder alone; it lasts as long as the calling process, at most. */
   readonly keepData?: boolean;
+  /** For node itself: `--cpu-prof` … */
+  readonly nodeOptions?: readonly string[];
   /** Default: the root of the repository. */
   readonly cwd?: string;
 }
@@ -71,10 +73,10 @@ const CONNECTIONS = 128;
  * @throws Error with what it printed, when it ends or is silent for 60 s instead of becoming ready
  */
 export async function startWaybill(options: WaybillOptions = {}): Promise<WaybillProcess> {
-  const { env, dataDir, keepData = dataDir !== undefined, cwd = REPOSITORY } = options;
+  const { env, dataDir, keepData = dataDir !== undefined, nodeOptions = [], cwd = REPOSITORY } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
-  const child = spawn(process.execPath, [join(REPOSITORY, 'bin/waybill.mjs'), 'start'], {
+  const child = spawn(process.execPath, [...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'], {
     cwd,
     env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...env },
     // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.

@@ -1,0 +1,181 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { EventReader } from '../../../src/event-store/event-store.js';
+import { type Rebuild, RebuildConflict, UnknownProjection } from '../../../src/projections/rebuild.js';
+import { projections } from '../../../src/projections/registry.js';
+import type { ProjectionRunner } from '../../../src/projections/runner.js';
+import { failed, newDelivery, requested, sent, World } from './world.js';
+
+let world: World;
+
+beforeEach(async () => {
+  world = await World.create();
+});
+afterEach(() => world.close());
+
+const of = (runner: ProjectionRunner, name: string) => runner.progress().find((one) => one.name === name);
+const isDone = (runner: ProjectionRunner, name: string) => of(runner, name)?.rebuild?.state === 'done';
+
+/** A reader that gives no history, which only rebuilds ask for, until it is opened. */
+class Gate implements EventReader {
+  open = () => {};
+  readonly #opened = new Promise<void>((resolve) => {
+    this.open = resolve;
+  });
+
+  constructor(private readonly log: EventReader) {}
+
+  async readAll(after: bigint, limit: number) {
+    await this.#opened;
+    return await this.log.readAll(after, limit);
+  }
+
+  readStream: EventReader['readStream'] = (...about) => this.log.readStream(...about);
+  readLast: EventReader['readLast'] = (...about) => this.log.readLast(...about);
+  head: EventReader['head'] = () => this.log.head();
+  subscribe: EventReader['subscribe'] = (options) => this.log.subscribe(options);
+}
+
+/** Deliveries whose events are mixed in the log, as in life. */
+async function recordMixed(count: number): Promise<void> {
+  const all = Array.from({ length: count }, newDelivery);
+  await Promise.all(all.map(({ stream }, index) => world.record(stream, requested({}, index))));
+  await Promise.all(all.map(({ stream }, index) => world.record(stream, ...failed(1, index + 1))));
+  await Promise.all(all.map(({ stream }, index) => world.record(stream, sent(2, index + 12))));
+}
+
+describe('a rebuild', () => {
+  it.each(projections.map(({ name }) => name))('of %s gives the same rows, while others are written', async (name) => {
+    const runner = world.runner({ batchEvents: 20, cachedViews: 10 });
+    runner.start();
+    await recordMixed(60);
+    await world.shown(runner);
+    await world.record(newDelivery().stream, requested());
+    const before = await world.digests();
+
+    const writing = recordMixed(20);
+    const rebuild = await runner.rebuild(name);
+    expect(rebuild).toMatchObject({ name, state: 'running', processed: 0, finishedAt: null });
+    await writing;
+    await world.until(() => isDone(runner, name));
+    await world.shown(runner);
+    const rebuilt = await world.digests();
+    expect(rebuilt[name]?.sha256).not.toBe(before[name]?.sha256);
+
+    // Once more, with nobody writing: whatever the first one had missed or applied twice would differ now.
+    const again = await runner.rebuild(name);
+    await world.until(() => of(runner, name)?.rebuild?.id === again.id && isDone(runner, name));
+    await world.shown(runner);
+    expect(await world.digests()).toEqual(rebuilt);
+    expect(of(runner, name)?.state).toBe('running');
+  });
+
+  it('gives what live projections have, for all of them', async () => {
+    const runner = world.runner({ batchEvents: 13, cachedViews: 5 });
+    runner.start();
+    await recordMixed(50);
+    await world.shown(runner);
+    const live = await world.digests();
+    for (const { name } of projections) await runner.rebuild(name);
+    await world.until(() => projections.every(({ name }) => isDone(runner, name)));
+    expect(await world.digests()).toEqual(live);
+  });
+
+  it('is told of as it gets on, and leaves a row that says when it was finished', async () => {
+    const told: Rebuild[] = [];
+    const runner = world.runner({}, { rebuild: (rebuild) => told.push(rebuild) });
+    runner.start();
+    await recordMixed(10);
+    await world.shown(runner);
+    await runner.rebuild('dashboard');
+    await world.until(() => isDone(runner, 'dashboard'));
+    expect(told.at(0)).toMatchObject({ state: 'running', processed: 0, total: 40 });
+    expect(told.at(-1)).toMatchObject({ state: 'done', processed: 40, total: 40 });
+    const [row] = await world.rows(
+      'select state, processed, finished_at is not null as finished from projection_rebuilds',
+    );
+    expect(row).toEqual({ state: 'done', processed: '40', finished: true });
+  });
+
+  it('of one projection leaves the others at work', async () => {
+    const gate = new Gate(world.log);
+    const runner = world.runner({ reader: gate });
+    runner.start();
+    await recordMixed(10);
+    await world.shown(runner);
+    await runner.rebuild('dashboard');
+    const position = await world.record(newDelivery().stream, requested());
+    await world.until(() => (of(runner, 'deliveries')?.position ?? 0n) >= position);
+    expect(of(runner, 'dashboard')).toMatchObject({ state: 'rebuilding', position: 0n, isBehind: true });
+    expect(of(runner, 'deliveries')).toMatchObject({ state: 'running', isBehind: false });
+    gate.open();
+    await world.until(() => isDone(runner, 'dashboard'));
+  });
+
+  it('goes on after a restart', async () => {
+    await recordMixed(30);
+    const gate = new Gate(world.log);
+    const first = world.runner({ reader: gate, batchEvents: 10 });
+    first.start();
+    await world.shown(first);
+    const live = await world.digests();
+    const begun = await first.rebuild('deliveries');
+    const stopped = first.stop();
+    gate.open();
+    await stopped;
+    expect(of(first, 'deliveries')?.rebuild?.state).toBe('running');
+
+    const second = world.runner();
+    second.start();
+    await world.until(() => isDone(second, 'deliveries'));
+    expect(of(second, 'deliveries')?.rebuild?.id).toBe(begun.id);
+    expect(await world.digests()).toEqual(live);
+  });
+
+  it('takes parked events up again', async () => {
+    const runner = world.runner();
+    runner.start();
+    const { stream } = newDelivery();
+    await world.rows(`alter table attempts add constraint picky check (provider_message_id <> 'message-13')`);
+    await world.record(stream, requested(), sent(13));
+    await world.shown(runner);
+    expect(of(runner, 'attempts')?.parked).toBe(1);
+    await world.rows('alter table attempts drop constraint picky');
+    await runner.rebuild('attempts');
+    await world.until(() => isDone(runner, 'attempts'));
+    expect(of(runner, 'attempts')?.parked).toBe(0);
+    expect(await world.rows('select status from attempts')).toEqual([{ status: 'SUCCEEDED' }]);
+  });
+
+  it('is refused while another one is going on, and for what does not exist', async () => {
+    const runner = world.runner();
+    runner.start();
+    await recordMixed(5);
+    await world.shown(runner);
+    const both = await Promise.allSettled([runner.rebuild('deliveries'), runner.rebuild('deliveries')]);
+    expect(both.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    expect(both[1]).toMatchObject({ reason: expect.any(RebuildConflict) });
+    await expect(runner.rebuild('nonsense')).rejects.toBeInstanceOf(UnknownProjection);
+    await world.until(() => isDone(runner, 'deliveries'));
+  });
+});
+
+describe('a program whose projection has a newer version', () => {
+  it('rebuilds it at its start', async () => {
+    const first = world.runner();
+    first.start();
+    await recordMixed(10);
+    await world.shown(first);
+    await first.stop();
+    const live = await world.digests();
+    const newer = projections.map((one) => (one.name === 'dashboard' ? { ...one, version: 2 } : one));
+    const second = world.runner({ projections: newer });
+    second.start();
+    await world.until(() => isDone(second, 'dashboard'));
+    expect(await world.digests()).toEqual(live);
+
+    const older = world.runner();
+    older.start();
+    await world.until(() => of(older, 'dashboard')?.state === 'failing');
+    expect(of(older, 'dashboard')?.lastError).toContain('newer version');
+  });
+});

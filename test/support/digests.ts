@@ -1,0 +1,22 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { startPostgres } from '../../src/platform/embedded-postgres.js';
+import { Connection } from '../../src/projections/connection.js';
+import { digest } from '../../src/projections/digest.js';
+import { projections } from '../../src/projections/registry.js';
+
+const silent = { info: () => undefined, error: () => undefined };
+
+/** A fingerprint of the rows of each read model of a running Waybill, by the name of the projection. */
+export async function digests({ dataDir }: { readonly dataDir: string }): Promise<Record<string, string>> {
+  const instanceId = (await readFile(join(dataDir, 'instance.id'), 'utf8')).trim();
+  // The running server answers, so it is only looked up; it is not ours to stop.
+  const { connection: server } = await startPostgres({ dataDir, instanceId, log: silent });
+  const connection = await Connection.open(server, () => undefined);
+  try {
+    const all = projections.map(async (projection) => [projection.name, (await digest(connection, projection)).sha256]);
+    return Object.fromEntries(await Promise.all(all));
+  } finally {
+    await connection.close();
+  }
+}
