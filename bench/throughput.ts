@@ -65,6 +65,7 @@ export async function throughput(
       { filter: { organizationId, status: ['DELIVERED'] } },
     );
     if (projections.some(({ parked }) => parked > 0)) throw new Error('a projection has parked events');
-    return page.totalCount === deliveries && projections.every(({ lagEvents }) => lagEvents === 0);
+    const isCaughtUp = projections.length > 0 && projections.every(({ lagEvents }) => lagEvents === 0);
+    return page.totalCount === deliveries && isCaughtUp;
   }
 }

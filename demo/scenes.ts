@@ -40,10 +40,10 @@ export async function dailyReport({ receivers, destinations, checks, say, ...sta
     'status of the report, e-mail and SIEM',
   );
   checks.equal(receivers.mailsOf(delivery.id).length, 1, 'e-mails with the daily report');
-  checks.equal(mail?.to.join(), 'compliance@hospital.com,security@hospital.com', 'its recipients');
-  checks.equal(mail?.mail.subject, `Daily Compliance Report - ${hospital.today()}`, 'its subject');
+  checks.equal(mail?.to.join(), 'compliance@hospital.com,security@hospital.com', 'recipients of the daily report');
+  checks.equal(mail?.mail.subject, `Daily Compliance Report - ${hospital.today()}`, 'subject of the daily report');
   const numbers = ['15420', '23', '4711'].filter((number) => mail?.mail.text?.includes(number));
-  checks.equal(numbers.length, 3, 'of its three numbers in the body');
+  checks.equal(numbers.length, 3, 'of three numbers in the body of the daily report');
   const [webhook] = receivers.webhooksOf(delivery.id);
   checks.equal(webhook?.headers['x-source'], 'audit-system', 'header X-Source at the SIEM');
   return outcome('Daily report', ended);

@@ -85,7 +85,7 @@ export function watchDeliveries(waybill: WaybillProcess): Watch {
         };
         const timer = setTimeout(() => {
           finish();
-          reject(new Error(`delivery ${id} is after ${PATIENCE_MS / 1_000} s: ${JSON.stringify(known.get(id))}`));
+          reject(new Error(`after ${PATIENCE_MS / 1_000} s the delivery is still ${JSON.stringify(known.get(id))}`));
         }, PATIENCE_MS);
         waiting.add(look);
         look();

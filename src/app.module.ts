@@ -132,7 +132,7 @@ function graphql({ config, adminKey, logger }: Infrastructure): DynamicModule {
     typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),
     path: '/graphql',
     context: authenticate.http,
-    subscription: { onConnect: authenticate.socket },
+    subscription: { onConnect: authenticate.socket, fullWsTransport: true },
     queryDepth: config.limits.maxQueryDepth,
     errorFormatter: errorFormatter((error) => {
       const reference = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);

@@ -9,6 +9,7 @@ import { createChannels } from './channels/registry.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { EventCodec } from './event-store/codec.js';
 import { EmbeddedLog } from './event-store/embedded-log.js';
+import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
 import { openDatabase } from './platform/database.js';
@@ -94,6 +95,7 @@ export class Waybill {
         abortOnError: false,
       },
     );
+    explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);
     destinations.follow(store, await store.head(), following.signal);

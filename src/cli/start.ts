@@ -10,7 +10,7 @@ export async function start(env: Environment): Promise<void> {
   const config = loadConfig(env, { cwd: process.cwd() });
   const logger = createLogger({ level: config.logLevel });
   const waybill = await Waybill.start(config, logger);
-  process.stdout.write(welcome(waybill));
+  process.stdout.write(welcome(waybill, config.adminKey !== undefined));
 
   let isStopping = false;
   const stop = (signal: NodeJS.Signals) => {
@@ -33,11 +33,11 @@ export async function start(env: Environment): Promise<void> {
   process.on('SIGINT', stop);
 }
 
-function welcome({ url, dataDir, newAdminKey }: Waybill): string {
+function welcome({ url, dataDir, newAdminKey }: Waybill, isKeyGiven: boolean): string {
   const query =
     'mutation { requestDelivery(input: { organizationId: "hospital-001", content: { text: "Hello" }, ' +
     'to: [{ channel: WEBHOOK, address: "https://example.com/hook" }] }) { delivery { id status } } }';
-  const key = newAdminKey ?? `$(cat '${dataDir}/admin.key')`;
+  const key = newAdminKey ?? (isKeyGiven ? '$WAYBILL_ADMIN_KEY' : `$(cat '${dataDir}/admin.key')`);
   const introduction =
     newAdminKey === undefined
       ? ''

@@ -1,51 +1,10 @@
 import type { Statement } from './columns.js';
 import type { Connection, StatementFailed } from './connection.js';
-import type { Projection } from './projection.js';
-import type { Rebuild } from './rebuild.js';
+import type { Member } from './member.js';
 
 /** Somebody else has moved a checkpoint: what is known here of the read models is out of date. */
 export class CheckpointMoved extends Error {
   override name = 'CheckpointMoved';
-}
-
-/** More streams than this cannot be understood only when the program is the wrong one for this log. */
-const MAX_PARKED_STREAMS = 10_000;
-
-/** One projection and how far it is. */
-export class Member {
-  readonly projection: Projection;
-  position = 0n;
-  /** Streams with parked events: their later events are parked too. */
-  readonly parkedStreams = new Set<string>();
-  /** How many events are parked. */
-  parked = 0;
-  /** The newest rebuild, while the program knows of it. */
-  rebuild: Rebuild | undefined;
-  /** An event whose rows Postgres did not take: to be parked when it comes again. */
-  poison: { readonly position: bigint; readonly error: string } | undefined;
-
-  /** Between the group and following by itself, while a rebuild begins. */
-  isDetached = false;
-
-  readonly #toldOf: (rebuild: Rebuild) => void;
-
-  /** @param toldOf gets every change of a rebuild */
-  constructor(projection: Projection, toldOf: (rebuild: Rebuild) => void) {
-    this.projection = projection;
-    this.#toldOf = toldOf;
-  }
-
-  tell(rebuild: Rebuild): void {
-    this.rebuild = rebuild;
-    this.#toldOf(rebuild);
-  }
-
-  park(streamId: string): void {
-    if (this.parkedStreams.has(streamId)) return;
-    if (this.parkedStreams.size >= MAX_PARKED_STREAMS)
-      throw new Error(`more than ${MAX_PARKED_STREAMS} streams cannot be understood: is this program too old?`);
-    this.parkedStreams.add(streamId);
-  }
 }
 
 /** One event that is kept aside for one projection. */

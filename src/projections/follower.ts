@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { EventReader } from '../event-store/event-store.js';
-import { loadCheckpoints, type Member } from './checkpoints.js';
+import { loadCheckpoints } from './checkpoints.js';
+import type { Member } from './member.js';
 import type { EventBatch } from './pacing.js';
 import { finishRebuild, storeRebuildProgress } from './rebuild.js';
 import { keepTrying, pause, type Session } from './session.js';

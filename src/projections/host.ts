@@ -1,5 +1,5 @@
 import { Latest } from './latest.js';
-import type { Rebuild } from './rebuild.js';
+import type { Rebuild } from './member.js';
 import {
   type DeliveryChange,
   type ProjectionProgress,

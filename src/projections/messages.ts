@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { Rebuild } from './rebuild.js';
+import type { Rebuild } from './member.js';
 import type { DeliveryChange, ProjectionProgress } from './runner.js';
 
 /** What the main thread and the projection thread say to each other. */

@@ -1,19 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Instant } from '../domain/vocabulary.js';
-import type { Member } from './checkpoints.js';
 import type { Connection } from './connection.js';
-
-/** One making of a read model from the beginning of the log. */
-export interface Rebuild {
-  readonly id: string;
-  readonly name: string;
-  readonly state: 'running' | 'done' | 'failed';
-  /** How far it is, and how far it has to go: log positions, which the embedded log counts in events. */
-  readonly processed: number;
-  readonly total: number;
-  readonly startedAt: Instant;
-  readonly finishedAt: Instant | null;
-}
+import type { Member, Rebuild } from './member.js';
 
 /** This projection is being rebuilt already. */
 export class RebuildConflict extends Error {

@@ -1,20 +1,14 @@
 import type pg from 'pg';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
-import { loadCheckpoints, Member } from './checkpoints.js';
+import { loadCheckpoints } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { type Folded, Folder, streamPrefixes } from './fold.js';
 import { Follower } from './follower.js';
+import { Member, type Rebuild } from './member.js';
 import { paced } from './pacing.js';
 import type { Projection } from './projection.js';
-import {
-  beginRebuild,
-  finishRebuild,
-  loadRebuilds,
-  type Rebuild,
-  RebuildConflict,
-  UnknownProjection,
-} from './rebuild.js';
+import { beginRebuild, finishRebuild, loadRebuilds, RebuildConflict, UnknownProjection } from './rebuild.js';
 import { projections as everyProjection } from './registry.js';
 import { keepTrying, type Session } from './session.js';
 import { Track } from './track.js';

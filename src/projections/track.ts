@@ -1,8 +1,9 @@
 import type { RecordedEvent } from '../event-store/event-store.js';
-import { CheckpointMoved, haveMoved, type Member, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
+import { CheckpointMoved, haveMoved, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
 import type { Statement } from './columns.js';
 import { type Connection, StatementFailed } from './connection.js';
 import type { Folded, Folder } from './fold.js';
+import type { Member } from './member.js';
 import { Mutex } from './mutex.js';
 import type { EventBatch } from './pacing.js';
 import type { Change } from './projection.js';

@@ -1,6 +1,9 @@
 import { Worker } from 'node:worker_threads';
+import type { Rebuild } from './member.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
-import { type Rebuild, RebuildConflict, UnknownProjection } from './rebuild.js';
+import type { Projection } from './projection.js';
+import { RebuildConflict, UnknownProjection } from './rebuild.js';
+import { projections } from './registry.js';
 import type { ProjectionProgress, Runner, RunnerObserver } from './runner.js';
 
 const ENTRY = new URL('../projection-worker.js', import.meta.url);
@@ -19,7 +22,7 @@ export class WorkerRunner implements Runner {
   #worker: Worker | undefined;
   #ended: Promise<void> = Promise.resolve();
   #restart: NodeJS.Timeout | undefined;
-  #progress: readonly ProjectionProgress[] = [];
+  #progress: readonly ProjectionProgress[] = projections.map(unknownYet);
   #isWatched = false;
   #isStopping = false;
   #deaths = 0;
@@ -119,6 +122,18 @@ export class WorkerRunner implements Runner {
     this.#requests.clear();
   }
 }
+
+/** Until the thread tells. */
+const unknownYet = ({ name, version }: Projection): ProjectionProgress => ({
+  name,
+  version,
+  state: 'catching-up',
+  position: 0n,
+  parked: 0,
+  lastError: undefined,
+  rebuild: undefined,
+  isBehind: false,
+});
 
 function errorOf({ name, message }: { name: string; message: string }): Error {
   if (name === RebuildConflict.name) return new RebuildConflict(message);

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EventReader } from '../../../src/event-store/event-store.js';
-import { type Rebuild, RebuildConflict, UnknownProjection } from '../../../src/projections/rebuild.js';
+import type { Rebuild } from '../../../src/projections/member.js';
+import { RebuildConflict, UnknownProjection } from '../../../src/projections/rebuild.js';
 import { projections } from '../../../src/projections/registry.js';
 import type { ProjectionRunner } from '../../../src/projections/runner.js';
 import { failed, newDelivery, requested, sent, World } from './world.js';
