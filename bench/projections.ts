@@ -14,7 +14,7 @@ import { testDatabase } from '../test/support/postgres.js';
  * How fast read models are made: a log of deliveries that were requested and sent, all projections from its beginning,
  * then one of them again. Log reader, fold and Postgres share the machine.
  *
- *     node bench/projections.js [deliveries, default 100,000]
+ *     node --import ./scripts/ts-loader.mjs bench/projections.ts [deliveries, default 100,000]
  */
 const deliveryCount = Number(process.argv[2] ?? 100_000);
 const BODY = { orderId: 'A-1', note: 'x'.repeat(450) };

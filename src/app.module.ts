@@ -40,6 +40,7 @@ export interface Infrastructure {
   readonly adminKey: string;
   readonly instanceId: string;
   readonly store: EventStore;
+  readonly headAtStart: bigint;
   readonly pool: Pool;
   readonly channels: Channels;
   readonly reads: ReadSide;
@@ -59,7 +60,12 @@ export class AppModule {
     const providers = config.providers as readonly ConfiguredProvider[];
     const catalog = new PluggedChannels(channels.registry, providers);
     const presenter = new DeliveryPresenter(store, codec);
-    const readModels = new ReadModels(reads, presenter, () => store.head(), config.projections.readYourWritesTimeoutMs);
+    const readModels = new ReadModels(
+      reads,
+      presenter,
+      { head: () => store.head(), atStart: infrastructure.headAtStart },
+      config.projections.readYourWritesTimeoutMs,
+    );
     const intake = new Intake({
       catalog,
       directory,

@@ -68,8 +68,11 @@ export class Waybill {
     await mkdir(logPath, { recursive: true, mode: 0o700 });
     const store = EmbeddedLog.open(logPath);
     closings.push(() => store.close());
+    const headAtStart = await store.head();
 
-    const database = await openDatabase({ connection: postgres, entities });
+    const database = await openDatabase({ connection: postgres, entities }).catch((error: Error) => {
+      throw config.databaseUrl ? new Error(`DATABASE_URL: ${error.message}`, { cause: error }) : error;
+    });
     closings.push(() => database.destroy());
     const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
     pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
@@ -87,7 +90,18 @@ export class Waybill {
 
     const { instanceId } = directory;
     const app = await NestFactory.create<NestFastifyApplication>(
-      AppModule.of({ config, adminKey: key, instanceId, store, pool, channels, reads, logger, isAlone: true }),
+      AppModule.of({
+        config,
+        adminKey: key,
+        instanceId,
+        store,
+        headAtStart,
+        pool,
+        channels,
+        reads,
+        logger,
+        isAlone: true,
+      }),
       new FastifyAdapter({ bodyLimit: config.limits.maxBodyBytes, forceCloseConnections: true }),
       // What Nest has to say of a good start is of no use to an operator.
       {
@@ -98,7 +112,7 @@ export class Waybill {
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);
-    destinations.follow(store, await store.head(), following.signal);
+    destinations.follow(store, headAtStart, following.signal);
     closings.push(async () => {
       following.abort();
       await destinations.stopped();

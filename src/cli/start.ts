@@ -9,28 +9,31 @@ const LONGEST_SHUTDOWN_MS = 9_500;
 export async function start(env: Environment): Promise<void> {
   const config = loadConfig(env, { cwd: process.cwd() });
   const logger = createLogger({ level: config.logLevel });
+  // Before anything is started: a signal that comes while it starts must not leave half of it behind.
+  const signalled = firstSignal();
   const waybill = await Waybill.start(config, logger);
   process.stdout.write(welcome(waybill, config.adminKey !== undefined));
 
-  let isStopping = false;
-  const stop = (signal: NodeJS.Signals) => {
-    if (isStopping) process.exit(1);
-    isStopping = true;
-    logger.info({ signal }, 'shutting down');
-    setTimeout(() => {
-      logger.error('shutdown took too long and was cut off');
-      process.exit(1);
-    }, LONGEST_SHUTDOWN_MS).unref();
-    waybill.stop(logger).then(
-      () => process.exit(0),
-      (error: unknown) => {
-        logger.error({ err: error }, 'shutdown failed');
-        process.exit(1);
-      },
-    );
-  };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
+  logger.info({ signal: await signalled }, 'shutting down');
+  setTimeout(() => {
+    logger.error('shutdown took too long and was cut off');
+    process.exit(1);
+  }, LONGEST_SHUTDOWN_MS).unref();
+  await waybill.stop(logger);
+  process.exit(0);
+}
+
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let isFirst = true;
+    const hear = (signal: NodeJS.Signals) => {
+      if (!isFirst) process.exit(1);
+      isFirst = false;
+      resolve(signal);
+    };
+    process.on('SIGTERM', hear);
+    process.on('SIGINT', hear);
+  });
 }
 
 function welcome({ url, dataDir, newAdminKey }: Waybill, isKeyGiven: boolean): string {

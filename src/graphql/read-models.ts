@@ -10,6 +10,12 @@ import { ApiError, badInput } from './errors.js';
 import { ReadYourWrites } from './read-your-writes.js';
 import type { RequestContext } from './request-context.js';
 
+/** Where the log ends now, and where it ended when this process began. */
+export interface LogHead {
+  readonly head: () => Promise<bigint>;
+  readonly atStart: bigint;
+}
+
 /**
  * The read models as the API shows them. A query waits until they hold the caller's own newest write, up to a bound;
  * `asOf` says how far they really were.
@@ -19,12 +25,13 @@ export class ReadModels {
   readonly #presenter: DeliveryPresenter;
   readonly #head: () => Promise<bigint>;
   readonly #patienceMs: number;
-  readonly #writes = new ReadYourWrites();
+  readonly #writes: ReadYourWrites;
 
-  constructor(reads: ReadSide, presenter: DeliveryPresenter, head: () => Promise<bigint>, patienceMs: number) {
-    this.#head = head;
+  constructor(reads: ReadSide, presenter: DeliveryPresenter, log: LogHead, patienceMs: number) {
     this.#reads = reads;
     this.#presenter = presenter;
+    this.#head = log.head;
+    this.#writes = new ReadYourWrites(log.atStart);
     this.#patienceMs = patienceMs;
   }
 

@@ -9,6 +9,13 @@ const MAX_CALLERS = 10_000;
  */
 export class ReadYourWrites {
   readonly #written = new Map<string, bigint>();
+  /** Counts as everybody's write: who wrote what before this process began is not known. */
+  readonly #beginning: bigint;
+
+  /** @param head the log's head when this process began */
+  constructor(head: bigint) {
+    this.#beginning = head;
+  }
 
   wrote({ actor }: Principal, position: bigint | undefined): void {
     if (position === undefined) return;
@@ -19,6 +26,6 @@ export class ReadYourWrites {
   }
 
   newestOf({ actor }: Principal): bigint {
-    return this.#written.get(actor) ?? 0n;
+    return this.#written.get(actor) ?? this.#beginning;
   }
 }

@@ -83,6 +83,8 @@ export class Connection {
   /**
    * Runs statements in one transaction, all sent at once: Postgres never waits between them for this thread, which
    * prepares the next batch meanwhile. After one fails Postgres refuses the rest and turns the commit into a rollback.
+   * That holds only because nothing can fail on this side, where the commit would go out all the same: parameters are
+   * buffers, strings and arrays of strings, and a statement's name stands for one text.
    *
    * @throws StatementFailed for the first that fails
    */

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { Instant } from '../domain/vocabulary.js';
 import type { Connection } from './connection.js';
 import type { Member, Rebuild } from './member.js';
 
