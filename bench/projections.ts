@@ -6,7 +6,6 @@ import type { DeliveryEvent } from '../src/domain/delivery-events.js';
 import { EventCodec } from '../src/event-store/codec.js';
 import { EmbeddedLog } from '../src/event-store/embedded-log.js';
 import { openDatabase } from '../src/platform/database.js';
-import { entities } from '../src/projections/entities.js';
 import { ProjectionRunner } from '../src/projections/runner.js';
 import { testDatabase } from '../test/support/postgres.js';
 
@@ -67,7 +66,7 @@ const postgres = await testDatabase();
 const log = EmbeddedLog.open(folder);
 await fill(log);
 const head = await log.head();
-await (await openDatabase({ connection: { connectionString: postgres.url }, entities })).destroy();
+await (await openDatabase({ connection: { connectionString: postgres.url }, entities: [] })).destroy();
 
 let changed = () => {};
 const runner = new ProjectionRunner(

@@ -13,6 +13,7 @@ import { Destinations } from './commands/destinations.js';
 import { CommandExecutor } from './commands/executor.js';
 import { Intake } from './commands/intake.js';
 import { DeliveryOrders, DeliveryOrdersHandler, DestinationOrder, DestinationOrderHandler } from './commands/orders.js';
+import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
 import { ConnectionTester } from './graphql/connection-tester.js';
@@ -70,6 +71,7 @@ export class AppModule {
       catalog,
       directory,
       reader: store,
+      load: (id) => executor.load(delivery, id),
       limits: config.limits,
       defaults: (organizationId) => readModels.defaultDestinations(organizationId),
     });

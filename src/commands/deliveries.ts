@@ -1,13 +1,11 @@
-import type { DeliveryCommand } from '../domain/delivery.js';
-import { decide, delivery } from '../domain/delivery.js';
+import { type DeliveryCommand, decide, delivery } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
-import type { FieldProblem } from '../domain/vocabulary.js';
 import type { RequestDeliveryInput } from './delivery-input.js';
-import type { CommandExecutor, Executed, ExecuteResult, Refused } from './executor.js';
+import type { CommandExecutor, Executed, ExecuteResult, Known, Refused } from './executor.js';
 import { newId } from './ids.js';
-import type { DeliveryOrder, Intake, Requester } from './intake.js';
+import type { DeliveryOrder, Intake, Prepared, Requester } from './intake.js';
 
 /** One request and on whose behalf it comes. */
 export interface DeliveryRequest {
@@ -40,6 +38,7 @@ export class Deliveries {
   async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
     const prepared = await this.#intake.prepare(input, requester, new Date());
     if (!prepared.ok) return prepared;
+    if ('replayed' in prepared) return replayed(prepared.id, prepared.replayed);
     return accepted(prepared.order.id, (await this.#send([prepared.order]))[0]);
   }
 
@@ -50,28 +49,23 @@ export class Deliveries {
   ): Promise<(Accepted | Refused)[] | Refused> {
     const now = new Date();
     const earlier = new Map<string, DeliveryOrder>();
-    const orders: DeliveryOrder[] = [];
-    const problems: FieldProblem[] = [];
-    let conflict: Refused | undefined;
+    const answers: (Accepted | Refused | undefined)[] = [];
+    const orders: { readonly index: number; readonly order: DeliveryOrder }[] = [];
     for (const [index, { input, requester }] of requests.entries()) {
       const at = { index, earlier, ...(key !== undefined && { key }) };
-      const prepared = await this.#intake.prepare(input, requester, now, at);
-      const judged = prepared.ok ? await this.#judge(prepared.order, earlier) : prepared;
-      if (judged.ok) {
-        orders.push(judged.order);
-        earlier.set(judged.order.id, judged.order);
-      } else {
-        if (judged.rejection.code !== 'BAD_USER_INPUT') conflict ??= judged;
-        for (const { path, problem } of judged.rejection.fields ?? [])
-          problems.push({ path: path === '' ? `inputs.${index}` : `inputs.${index}.${path}`, problem });
+      const prepared = judged(await this.#intake.prepare(input, requester, now, at), earlier);
+      if (prepared.ok && 'order' in prepared) {
+        orders.push({ index, order: prepared.order });
+        earlier.set(prepared.order.id, prepared.order);
       }
+      if (!prepared.ok) answers[index] = prepared;
+      else if ('replayed' in prepared) answers[index] = replayed(prepared.id, prepared.replayed);
     }
-    if (problems.length > 0) {
-      const refused = badInput(problems);
-      return conflict ? { ...refused, rejection: { ...refused.rejection, code: conflict.rejection.code } } : refused;
-    }
-    const results = await this.#send(orders);
-    return results.map((result, index) => accepted((orders[index] as DeliveryOrder).id, result));
+    const refused = refusalOfAll(answers);
+    if (refused) return refused;
+    const results = await this.#send(orders.map(({ order }) => order));
+    for (const [at, { index, order }] of orders.entries()) answers[index] = accepted(order.id, results[at]);
+    return answers as (Accepted | Refused)[];
   }
 
   /** An order for a delivery that exists; refused as unknown unless the requester's organizations have it. */
@@ -94,27 +88,41 @@ export class Deliveries {
     };
     return accepted(id, (await this.#send([{ id, command, envelope, known }]))[0]);
   }
-
-  /** Decides ahead, on what is stored now, so that one bad item stops a bulk before any item is stored. */
-  async #judge(
-    order: DeliveryOrder,
-    earlier: ReadonlyMap<string, DeliveryOrder>,
-  ): Promise<{ readonly ok: true; readonly order: DeliveryOrder } | Refused> {
-    const { command } = order;
-    if (command.type !== 'RequestDelivery') throw new Error(`${command.type} is not a request`);
-    const twin = earlier.get(order.id)?.command;
-    if (twin?.type === 'RequestDelivery') {
-      if (twin.request.fingerprint === command.request.fingerprint) return { ok: true, order };
-      return badInput([{ path: 'idempotencyKey', problem: 'stands on another request of this call too' }]);
-    }
-    const isKeyed = command.request.idempotencyKey !== undefined;
-    const known = isKeyed
-      ? await this.#executor.load(delivery, order.id)
-      : { state: delivery.initial, revision: undefined };
-    const decision = decide(command, known.state);
-    return decision.ok ? { ok: true, order: { ...order, known } } : decision;
-  }
 }
+
+/** Decides ahead, on what is stored now, so that one bad item stops a bulk before any item is stored. */
+function judged(prepared: Prepared, earlier: ReadonlyMap<string, DeliveryOrder>): Prepared {
+  if (!prepared.ok || !('order' in prepared)) return prepared;
+  const { order } = prepared;
+  const { command, known = { state: delivery.initial } } = order;
+  if (command.type !== 'RequestDelivery') throw new Error(`${command.type} is not a request`);
+  const twin = earlier.get(order.id)?.command;
+  if (twin?.type === 'RequestDelivery' && twin.request.fingerprint !== command.request.fingerprint)
+    return badInput([{ path: 'idempotencyKey', problem: 'stands on another request of this call too' }]);
+  const decision = decide(command, known.state);
+  return decision.ok ? prepared : decision;
+}
+
+/** One answer for a bulk of which something is wrong, with the problems of all items. */
+function refusalOfAll(answers: readonly (Accepted | Refused | undefined)[]): Refused | undefined {
+  const refusals = answers.flatMap((answer, index) => (answer && !answer.ok ? [{ index, ...answer.rejection }] : []));
+  const first = refusals.find(({ code }) => code !== 'BAD_USER_INPUT') ?? refusals[0];
+  if (!first) return undefined;
+  const fields = refusals.flatMap(({ index, message, fields = [{ path: '', problem: message }] }) =>
+    fields.map(({ path, problem }) => ({ path: path === '' ? `inputs.${index}` : `inputs.${index}.${path}`, problem })),
+  );
+  const message = fields.map(({ path, problem }) => `${path}: ${problem}`).join('; ');
+  return { ok: false, rejection: { code: first.code, message, fields } };
+}
+
+const replayed = (id: string, known: Known<DeliveryState>): Accepted => ({
+  ...known,
+  ok: true,
+  id,
+  events: [],
+  position: undefined,
+  replayed: true,
+});
 
 function accepted(id: string, result: ExecuteResult<DeliveryState, DeliveryEvent> | undefined): Accepted | Refused {
   if (!result) throw new Error(`no answer to the order for delivery ${id}`);

@@ -55,6 +55,7 @@ const LIMITS = {
   dataBytes: 1024 * 1024,
   metadataBytes: 64 * 1024,
   slaSeconds: 365 * 86_400,
+  depth: 64,
 } as const;
 
 /** Everything about a request that can be judged by looking at it alone; `path` is relative to the request. */
@@ -69,14 +70,14 @@ export function inputProblems(input: RequestDeliveryInput, limits: IntakeLimits)
       path,
       `must have from 1 to ${most} characters`,
     );
-  const bytes = (value: Json | null | undefined, most: number, path: string) =>
-    check(
-      value === null || value === undefined || sizeOf(value) <= most,
-      path,
-      `must not be larger than ${most} bytes`,
-    );
+  const bytes = (value: Json | null | undefined, most: number, path: string) => {
+    if (value === null || value === undefined) return;
+    if (isTooDeep(value, LIMITS.depth)) check(false, path, `must not be nested deeper than ${LIMITS.depth} levels`);
+    else check(sizeOf(value) <= most, path, `must not be larger than ${most} bytes`);
+  };
 
   length(input.idempotencyKey, LIMITS.idempotencyKeyLength, 'idempotencyKey');
+  check(!input.idempotencyKey?.includes('\u0000'), 'idempotencyKey', 'must not contain the character U+0000');
   length(input.correlationId, LIMITS.correlationIdLength, 'correlationId');
   check(!input.templateId, 'templateId', 'there is no such template');
   bytes(input.metadata, LIMITS.metadataBytes, 'metadata');
@@ -148,7 +149,7 @@ function attachmentProblems(attachments: NonNullable<Content['attachments']>, li
       problems.push({ path: `${path}.contentType`, problem: 'must be a media type such as application/pdf' });
     if (!/^[A-Za-z0-9+/]*={0,2}$/.test(base64) || base64.length % 4 !== 0)
       problems.push({ path: `${path}.base64`, problem: 'is not base64' });
-    total += Math.floor((base64.length * 3) / 4);
+    total += (base64.length / 4) * 3 - (/=*$/.exec(base64)?.[0].length ?? 0);
   }
   if (total > limits.maxAttachmentBytes)
     problems.push({
@@ -167,6 +168,11 @@ export function routesOf(target: TargetInput, path: string): { readonly target: 
 }
 
 export const MAX_ROUTES = LIMITS.routes;
+
+const isTooDeep = (value: Json, levels: number): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1)));
 
 const sizeOf = (value: Json): number => Buffer.byteLength(JSON.stringify(value));
 export const isObject = (value: unknown): value is JsonObject =>

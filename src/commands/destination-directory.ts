@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type DestinationDefinition, destination } from '../domain/destination.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
@@ -12,6 +13,9 @@ export interface UsableDestination {
   /** Why it takes no deliveries, if it does not. */
   readonly disabled?: string;
 }
+
+const STREAMS = `${destination.category}-`;
+const RETRY_MS = 1_000;
 
 /** Plenty for a busy system's working set; a miss costs one short read of the log. */
 const MAX_CACHED = 10_000;
@@ -36,11 +40,14 @@ export class DestinationDirectory {
     if (cached) return cached;
     const loading = this.#loading.get(id) ?? this.#load(id);
     this.#loading.set(id, loading);
-    const found = await loading;
+    let found: UsableDestination | undefined;
     // A change that arrived while this was read has taken it off the list, and what was read may be from before it.
-    if (this.#loading.get(id) === loading) {
-      this.#loading.delete(id);
-      if (found) this.#keep(found);
+    const isCurrent = () => this.#loading.get(id) === loading;
+    try {
+      found = await loading;
+      if (found && isCurrent()) this.#keep(found);
+    } finally {
+      if (isCurrent()) this.#loading.delete(id);
     }
     return found;
   }
@@ -68,12 +75,24 @@ export class DestinationDirectory {
     this.#loading.delete(id);
   }
 
-  /** Starts to watch the log for changes made elsewhere. */
+  /** Watches the log for changes made elsewhere, until `signal` aborts; goes on when the log was out of reach. */
   follow(reader: EventReader, after: bigint, signal: AbortSignal): void {
-    this.#follower = (async () => {
-      for await (const { events } of reader.subscribe({ after, prefixes: [`${destination.category}-`], signal }))
-        for (const { streamId } of events) this.forget(streamId.slice(destination.category.length + 1));
-    })();
+    this.#follower = this.#watch(reader, after, signal);
+  }
+
+  async #watch(reader: EventReader, after: bigint, signal: AbortSignal): Promise<void> {
+    let position = after;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of reader.subscribe({ after: position, prefixes: [STREAMS], signal })) {
+          for (const { streamId } of batch.events) this.forget(streamId.slice(STREAMS.length));
+          position = batch.position;
+        }
+        return;
+      } catch {
+        await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
+      }
+    }
   }
 
   async stopped(): Promise<void> {

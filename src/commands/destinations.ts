@@ -6,13 +6,13 @@ import {
   destination,
   hidden,
 } from '../domain/destination.js';
-import { badInput } from '../domain/rejection.js';
+import { badInput, reject } from '../domain/rejection.js';
 import { type RetryPolicy, retryPolicy, retryPolicyProblems } from '../domain/retry-policy.js';
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
 import type { ChannelCatalog } from './channel-catalog.js';
 import { isObject, present } from './delivery-input.js';
 import type { DestinationDirectory } from './destination-directory.js';
-import type { CommandExecutor, Executed, ExecuteResult, Order, Refused } from './executor.js';
+import type { CommandExecutor, Executed, ExecuteResult, Known, Order, Refused } from './executor.js';
 import { newId } from './ids.js';
 import type { Requester } from './intake.js';
 import { hiddenPaths, joinSecrets, keepHidden, splitSecrets, withValue } from './secrets.js';
@@ -39,6 +39,12 @@ export type SendDestinationOrder = (
 
 type Present = Extract<DestinationState, { tag: 'present' }>;
 type MayAccess = (organizationId: string) => boolean;
+type Made = { readonly ok: true; readonly command: DestinationCommand } | Refused;
+
+/** Somebody else changes this destination all the time: more than people do. */
+const MAX_TRIES = 5;
+
+const notFound = reject('NOT_FOUND', 'there is no such destination');
 
 /** What service teams ask of destinations. */
 export class Destinations {
@@ -71,41 +77,44 @@ export class Destinations {
     return result.ok && needsSecret ? { ...result, signingSecret: signing.secret } : result;
   }
 
-  async update(id: string, input: DestinationInput, requester: Requester, mayAccess: MayAccess) {
-    const present = await this.#find(id, mayAccess);
-    if (!('definition' in present)) return present;
-    const { organizationId, secrets, type } = present.definition;
-    const given = isObject(input.config) ? input.config : {};
-    const config = keepHidden(given, secrets);
-    const misdirected = this.#misdirected(type, given, present.definition.config);
-    if (misdirected.length > 0) return badInput(misdirected);
-    const defined = this.#define(input, config, organizationId);
-    if (Array.isArray(defined)) return badInput(defined);
-    return this.#order(id, { type: 'UpdateDestination', now: now(), definition: defined }, requester, organizationId);
+  /** What is hidden in `input` stays as it is; so does a signing secret that is left out. */
+  update(id: string, input: DestinationInput, requester: Requester, mayAccess: MayAccess) {
+    return this.#change(id, requester, mayAccess, ({ definition }) => {
+      const { organizationId, secrets, type } = definition;
+      const given = this.#signed(type, isObject(input.config) ? input.config : {});
+      const misdirected = this.#misdirected(type, given, definition.config);
+      if (misdirected.length > 0) return badInput(misdirected);
+      const defined = this.#define(input, keepHidden(given, secrets), organizationId);
+      if (Array.isArray(defined)) return badInput(defined);
+      return { ok: true, command: { type: 'UpdateDestination', now: now(), definition: defined } };
+    });
   }
 
   /** A new signing secret; the one before stays good for the overlap, so that receivers can change at their pace. */
   async rotateSecret(id: string, overlapSeconds: number, requester: Requester, mayAccess: MayAccess) {
     if (overlapSeconds < 0 || overlapSeconds > 30 * 86_400)
       return badInput([{ path: 'overlapSeconds', problem: 'must be from 0 to 2592000 (30 days)' }]);
-    const present = await this.#find(id, mayAccess);
-    if (!('definition' in present)) return present;
-    const { type, organizationId, config, secrets } = present.definition;
-    const signing = this.#catalog.newSigningSecret(type);
-    const until = new Date(Date.now() + overlapSeconds * 1_000);
-    const rotated = signing && this.#catalog.rotated(type, joinSecrets(config, secrets), signing.secret, until);
-    if (!rotated)
-      return badInput([{ path: 'id', problem: `a ${type} destination does not sign, so it has no secret to rotate` }]);
-    const split = splitSecrets(rotated, this.#catalog.secretPaths(type, rotated));
-    const command = { type: 'RotateDestinationSecret', now: now(), ...split } as const;
-    const result = await this.#order(id, command, requester, organizationId);
-    return result.ok ? { ...result, signingSecret: signing.secret } : result;
+    let signingSecret = '';
+    const result = await this.#change(id, requester, mayAccess, ({ definition: { type, config, secrets } }) => {
+      const signing = this.#catalog.newSigningSecret(type);
+      const until = new Date(Date.now() + overlapSeconds * 1_000);
+      const rotated = signing && this.#catalog.rotated(type, joinSecrets(config, secrets), signing.secret, until);
+      if (!rotated)
+        return badInput([
+          { path: 'id', problem: `a ${type} destination does not sign, so it has no secret to rotate` },
+        ]);
+      signingSecret = signing.secret;
+      const split = splitSecrets(rotated, this.#catalog.secretPaths(type, rotated));
+      return { ok: true, command: { type: 'RotateDestinationSecret', now: now(), ...split } };
+    });
+    return result.ok ? { ...result, signingSecret } : result;
   }
 
-  async delete(id: string, requester: Requester, mayAccess: MayAccess) {
-    const present = await this.#find(id, mayAccess);
-    if (!('definition' in present)) return present;
-    return this.#order(id, { type: 'DeleteDestination', now: now() }, requester, present.definition.organizationId);
+  delete(id: string, requester: Requester, mayAccess: MayAccess) {
+    return this.#change(id, requester, mayAccess, () => ({
+      ok: true,
+      command: { type: 'DeleteDestination', now: now() },
+    }));
   }
 
   /** Takes no more deliveries until somebody updates it. */
@@ -155,10 +164,26 @@ export class Destinations {
     }));
   }
 
-  async #find(id: string, mayAccess: MayAccess): Promise<Present | Refused> {
-    const { state } = await this.#executor.load(destination, id);
-    if (state.tag === 'present' && mayAccess(state.definition.organizationId)) return state;
-    return { ok: false, rejection: { code: 'NOT_FOUND', message: 'there is no such destination' } };
+  /**
+   * Makes a command from the destination as it is, and stores it only while it is so: a change that was made meanwhile
+   * would be undone by one that never saw it.
+   */
+  async #change(id: string, requester: Requester, mayAccess: MayAccess, make: (present: Present) => Made) {
+    for (let tries = 1; ; tries++) {
+      const known = await this.#executor.load(destination, id);
+      if (known.state.tag !== 'present' || !mayAccess(known.state.definition.organizationId)) return notFound;
+      const made = make(known.state);
+      if (!made.ok) return made;
+      const { organizationId } = known.state.definition;
+      const result = await this.#order(id, made.command, requester, organizationId, known);
+      if (result.ok || result.rejection.code !== 'CONFLICT' || tries === MAX_TRIES) return result;
+    }
+  }
+
+  /** A webhook that says nothing of its secret goes on signing. */
+  #signed(channel: Channel, config: JsonObject): JsonObject {
+    const path = this.#catalog.newSigningSecret(channel)?.path;
+    return path && !hasValue(config, path) ? withValue(config, path, hidden) : config;
   }
 
   async #order(
@@ -166,9 +191,10 @@ export class Destinations {
     command: DestinationCommand,
     { actor, traceparent }: Pick<Requester, 'actor' | 'traceparent'>,
     organizationId: string,
+    known?: Known<DestinationState>,
   ): Promise<ChangedDestination | Refused> {
     const envelope = { organizationId, commandId: newId(), actor, ...(traceparent !== undefined && { traceparent }) };
-    const result = await this.#send({ id, command, envelope });
+    const result = await this.#send({ id, command, envelope, ...(known && { known, onlyIfKnown: true }) });
     this.#directory.forget(id);
     return result.ok ? { ...result, id } : result;
   }

@@ -1,4 +1,4 @@
-import type { Decision, Rejection } from '../domain/rejection.js';
+import { type Decision, type Rejection, reject } from '../domain/rejection.js';
 import type { DomainEvent, Envelope, EventCodec } from '../event-store/codec.js';
 import type { AppendResult, EventStore, NewEvent } from '../event-store/event-store.js';
 import { eventId } from './ids.js';
@@ -34,6 +34,8 @@ export interface Order<State, Command> {
   readonly envelope: Envelope;
   /** Spares reading the stream. May be stale: a conflict makes the executor read and decide again. */
   readonly known?: Known<State>;
+  /** The command was made from `known` and means nothing for another state: a conflict is answered as CONFLICT. */
+  readonly onlyIfKnown?: boolean;
 }
 
 /** Somebody else keeps winning the race for this stream: more than a person or a crash can explain. */
@@ -98,14 +100,15 @@ export class CommandExecutor {
       );
       for (const [at, answer] of answers.entries()) {
         const { task, known, events } = appends[at] as (typeof appends)[number];
-        if (answer.ok)
-          results[task.index] = {
-            ok: true,
-            state: events.reduce((state, event) => decider.evolve(state, event), known.state),
-            revision: answer.revision,
-            events: answer.idempotent ? [] : events,
-            position: answer.position,
-          };
+        if (answer.ok && !answer.idempotent) {
+          const state = events.reduce((folded, event) => decider.evolve(folded, event), known.state);
+          results[task.index] = { ok: true, state, revision: answer.revision, events, position: answer.position };
+        } else if (answer.ok) {
+          // Stored before, perhaps with another outcome than would be decided now: what is stored counts.
+          const stored = await this.load(decider, task.order.id);
+          results[task.index] = { ok: true, ...stored, events: [], position: answer.position };
+        } else if (task.order.onlyIfKnown)
+          results[task.index] = reject('CONFLICT', `this ${decider.category} was changed meanwhile`);
         else open.push({ ...task, known: await this.load(decider, task.order.id), isCurrent: true });
       }
     }

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import type { DeliveryCommand } from '../domain/delivery.js';
+import { type DeliveryCommand, delivery, repeat } from '../domain/delivery.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
-import type { Content, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import type { Content, FieldProblem, Json } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { ChannelCatalog } from './channel-catalog.js';
 import {
@@ -17,7 +17,7 @@ import {
   type TargetInput,
 } from './delivery-input.js';
 import type { DestinationDirectory } from './destination-directory.js';
-import type { Order, Refused } from './executor.js';
+import type { Known, Order, Refused } from './executor.js';
 import { bulkItemKey, deliveryIdForKey, isUuid, newId } from './ids.js';
 
 /** Who asks, as far as recording it goes. */
@@ -28,12 +28,17 @@ export interface Requester {
 }
 
 export type DeliveryOrder = Order<DeliveryState, DeliveryCommand>;
-export type Prepared = { readonly ok: true; readonly order: DeliveryOrder } | Refused;
+/** An order to store, or the delivery that the same request made before. */
+export type Prepared =
+  | { readonly ok: true; readonly order: DeliveryOrder }
+  | { readonly ok: true; readonly id: string; readonly replayed: Known<DeliveryState> }
+  | Refused;
 
 export interface IntakeParts {
   readonly catalog: ChannelCatalog;
   readonly directory: DestinationDirectory;
   readonly reader: EventReader;
+  readonly load: (id: string) => Promise<Known<DeliveryState>>;
   /** The ids of an organization's default destinations. */
   readonly defaults: (organizationId: string) => Promise<readonly string[]>;
   readonly limits: IntakeLimits;
@@ -57,13 +62,25 @@ export class Intake {
     const { organizationId } = requester;
     const key = input.idempotencyKey ?? (bulk?.key === undefined ? undefined : bulkItemKey(bulk.key, bulk.index));
     const id = key === undefined ? newId() : deliveryIdForKey(organizationId, key);
+    const identity =
+      key === undefined || problems.length > 0 ? {} : { idempotencyKey: key, fingerprint: fingerprint(input) };
+    let known: Known<DeliveryState> = { state: delivery.initial, revision: undefined };
+    if (identity.fingerprint !== undefined) {
+      known = await this.#parts.load(id);
+      // What was accepted once stays accepted, also when its destination is gone or its time is past by now.
+      if (known.state.tag !== 'absent') {
+        const repeated = repeat(known.state, identity.fingerprint);
+        return repeated.ok ? { ok: true, id, replayed: known } : repeated;
+      }
+    }
     const legs = problems.some(({ path }) => path === 'to') ? [] : await this.#plan(input, organizationId, problems);
-    for (const [index, dependency] of (input.dependsOn ?? []).entries())
+    const dependsOn = (input.dependsOn ?? []).map((dependency) => dependency.toLowerCase());
+    for (const [index, dependency] of dependsOn.entries())
       if (dependency !== id && !bulk?.earlier.has(dependency) && !(await this.#exists(dependency, organizationId)))
         problems.push({ path: `dependsOn.${index}`, problem: 'there is no such delivery' });
     if (problems.length > 0) return badInput(problems);
 
-    const request = requestOf(input, { organizationId, legs, now, key });
+    const request = requestOf(input, { organizationId, legs, now, dependsOn, identity });
     return {
       ok: true,
       order: {
@@ -76,7 +93,7 @@ export class Intake {
           ...(input.correlationId && { correlationId: input.correlationId }),
           ...(requester.traceparent !== undefined && { traceparent: requester.traceparent }),
         },
-        known: { state: { tag: 'absent' }, revision: undefined },
+        known,
       },
     };
   }
@@ -114,7 +131,7 @@ export class Intake {
     const { destinationId, recipientId, channel, address, provider } = target;
     const named = [destinationId, recipientId, address].filter((value) => value !== null && value !== undefined);
     if (named.length !== 1) return refuse('', 'must have exactly one of destinationId, recipientId and address');
-    if (recipientId) return refuse('recipientId', 'there is no such recipient');
+    if (typeof recipientId === 'string') return refuse('recipientId', 'there is no such recipient');
 
     if (typeof destinationId === 'string') {
       if (channel) return refuse('channel', 'goes with an address; a destination has its own');
@@ -141,16 +158,24 @@ export class Intake {
 
   async #exists(id: string, organizationId: string): Promise<boolean> {
     if (!isUuid(id)) return false;
-    const first = (await this.#parts.reader.readStream(`delivery-${id.toLowerCase()}`, { limit: 1 }))[0];
+    const [first] = await this.#parts.reader.readStream(`delivery-${id}`, { limit: 1 });
     return first?.metadata.organizationId === organizationId;
   }
 }
 
+interface Resolved {
+  readonly organizationId: string;
+  readonly legs: LegPlan[];
+  readonly now: Date;
+  readonly dependsOn: readonly string[];
+  readonly identity: { readonly idempotencyKey?: string; readonly fingerprint?: string };
+}
+
 function requestOf(
   input: RequestDeliveryInput,
-  { organizationId, legs, now, key }: { organizationId: string; legs: LegPlan[]; now: Date; key: string | undefined },
+  { organizationId, legs, now, dependsOn, identity }: Resolved,
 ): DeliveryRequested['data'] {
-  const { approval, scheduledAt, expiresAt, dependsOn, slaSeconds, correlationId, metadata, personalization } = input;
+  const { approval, scheduledAt, expiresAt, slaSeconds, correlationId, metadata, personalization } = input;
   const deadline = approval?.timeoutSeconds ? new Date(now.getTime() + approval.timeoutSeconds * 1_000) : undefined;
   return {
     organizationId,
@@ -161,10 +186,10 @@ function requestOf(
     ...(isObject(personalization) && { personalization }),
     ...(metadata !== null && metadata !== undefined && { metadata }),
     ...(correlationId && { correlationId }),
-    ...(key !== undefined && { idempotencyKey: key, fingerprint: fingerprint(input) }),
+    ...identity,
     ...(scheduledAt && { scheduledAt: scheduledAt.toISOString() }),
     ...(expiresAt && { expiresAt: expiresAt.toISOString() }),
-    ...(dependsOn && dependsOn.length > 0 && { dependsOn: [...new Set(dependsOn.map((id) => id.toLowerCase()))] }),
+    ...(dependsOn.length > 0 && { dependsOn: [...new Set(dependsOn)] }),
     ...(slaSeconds && { slaSeconds }),
     ...(approval && {
       approval: {
@@ -176,18 +201,21 @@ function requestOf(
   };
 }
 
-/** The same for every way of writing the same request: keys sorted, absent and null alike. */
+/** The same for every way of writing the same request: keys sorted, what is left empty like what is left out. */
 const fingerprint = (input: RequestDeliveryInput): string =>
   createHash('sha256')
     .update(JSON.stringify(canonical(input as unknown as Json)))
     .digest('base64url');
 
-function canonical(value: Json | Date): Json {
+/** Fields that hold what the client means as it stands: a null in there says something. */
+const VERBATIM = new Set(['data', 'metadata', 'personalization']);
+
+function canonical(value: Json | Date, isVerbatim = false): Json {
   if (value instanceof Date) return value.toISOString();
-  if (Array.isArray(value)) return value.map(canonical);
+  if (Array.isArray(value)) return value.map((item) => canonical(item, isVerbatim));
   if (!isObject(value)) return value as Json;
-  const entries = Object.entries(value as JsonObject)
-    .filter(([, inner]) => inner !== null && inner !== undefined)
+  const entries = Object.entries(value)
+    .filter(([, inner]) => isVerbatim || (inner !== null && inner !== undefined))
     .sort(([one], [other]) => (one < other ? -1 : 1));
-  return Object.fromEntries(entries.map(([key, inner]) => [key, canonical(inner)]));
+  return Object.fromEntries(entries.map(([key, inner]) => [key, canonical(inner, isVerbatim || VERBATIM.has(key))]));
 }

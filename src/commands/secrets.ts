@@ -20,7 +20,10 @@ export function withValue(config: JsonObject, path: ConfigPath, value: Json): Js
   if (key === undefined) return config;
   const inner = Object.hasOwn(config, key) ? config[key] : undefined;
   const nested = rest.length === 0 ? value : withValue((inner ?? {}) as JsonObject, rest, value);
-  return { ...config, [key]: nested };
+  const entries = Object.entries(config);
+  const replaced = entries.map(([name, old]): [string, Json] => [name, name === key ? nested : old]);
+  // fromEntries defines properties where an assignment would call a setter: a header may be named __proto__.
+  return Object.fromEntries(Object.hasOwn(config, key) ? replaced : [...entries, [key, nested]]);
 }
 
 /** Takes the secrets out of a configuration and leaves `hidden` in their places. */
@@ -28,15 +31,15 @@ export function splitSecrets(
   config: JsonObject,
   paths: readonly ConfigPath[],
 ): { config: JsonObject; secrets: Secrets } {
-  const secrets: Record<string, string> = {};
+  const secrets: [string, string][] = [];
   let shown = config;
   for (const path of paths) {
     const secret = valueAt(config, path);
     if (typeof secret !== 'string') continue;
-    secrets[keyOf(path)] = secret;
+    secrets.push([keyOf(path), secret]);
     shown = withValue(shown, path, hidden);
   }
-  return { config: shown, secrets };
+  return { config: shown, secrets: Object.fromEntries(secrets) };
 }
 
 /** The configuration as the channel needs it. */

@@ -48,7 +48,9 @@ export type DeliveryState =
   /** Every leg has ended; a failed one can be retried by a person. */
   | ({ readonly tag: 'settled' } & Requested)
   /** Ended as a whole before its legs did. */
-  | ({ readonly tag: 'ended'; readonly as: 'CANCELLED' | 'EXPIRED' | 'REJECTED' | 'FAILED' } & Requested);
+  | ({ readonly tag: 'ended'; readonly as: 'CANCELLED' | 'EXPIRED' | 'REJECTED' } & Requested)
+  /** Ended because a delivery it depends on did; what else held it holds it again when a person retries it. */
+  | ({ readonly tag: 'ended'; readonly as: 'FAILED'; readonly holds: Holds } & Requested);
 
 export const absent: DeliveryState = { tag: 'absent' };
 
@@ -96,12 +98,19 @@ function withLeg(state: Existing, number: number, change: (leg: Leg) => Leg): De
   return { tag, request: state.request, requestedAt: state.requestedAt, legs };
 }
 
-const endedByDependency = (state: Existing, failure: Failure): DeliveryState => ({
-  tag: 'ended',
-  as: 'FAILED',
-  ...requested(state),
-  legs: state.legs.map((leg) => ({ ...leg, failure })),
-});
+function endedByDependency(state: Existing, deliveryId: string, failure: Failure): DeliveryState {
+  const holds = state.tag === 'held' ? state.holds : initialHolds(state.request);
+  const dependencies = holds.dependencies.filter((id) => id !== deliveryId);
+  const legs = state.legs.map((leg) => ({ ...leg, failure }));
+  return { tag: 'ended', as: 'FAILED', holds: { ...holds, dependencies }, ...requested(state), legs };
+}
+
+/** Back to what held it before a dependency failed, else straight to its attempts. */
+function retried(state: Existing, legs: readonly Leg[]): DeliveryState {
+  const base = { request: state.request, requestedAt: state.requestedAt, legs };
+  const holds = state.tag === 'ended' && state.as === 'FAILED' ? state.holds : undefined;
+  return holds && isHeld(holds) ? { tag: 'held', holds, ...base } : { tag: 'active', ...base };
+}
 
 /** AttemptStarted counts the attempt; on channels that do not record it, the outcome does. */
 const counted = (leg: Leg, attempt: AttemptRef): Leg =>
@@ -125,7 +134,7 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         dependencies: holds.dependencies.filter((id) => id !== event.data.deliveryId),
       }));
     case 'DependencyFailed':
-      return endedByDependency(state, event.data.failure);
+      return endedByDependency(state, event.data.deliveryId, event.data.failure);
     case 'ApprovalGranted':
       return withHolds(state, (holds) => {
         if (!holds.approval) return holds;
@@ -179,16 +188,14 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         progress: { tag: 'failed' },
       }));
     case 'DeliveryRetried':
-      return {
-        tag: 'active',
-        request: state.request,
-        requestedAt: state.requestedAt,
-        legs: state.legs.map((leg) =>
+      return retried(
+        state,
+        state.legs.map((leg) =>
           event.data.legs.includes(leg.leg)
             ? { ...leg, route: 0, routeAttempts: 0, round: event.data.round, progress: { tag: 'ready' } }
             : leg,
         ),
-      };
+      );
     case 'DeliveryCancelled':
       return { tag: 'ended', as: 'CANCELLED', ...requested(state) };
     case 'DeliveryExpired':

@@ -43,11 +43,7 @@ export interface Hold {
 }
 
 export function holdsOf(state: Existing): Hold[] {
-  if (state.tag === 'active')
-    return state.legs
-      .filter((leg) => leg.progress.tag === 'doubtful')
-      .map((leg) => ({ reason: 'doubt', detail: { leg: leg.leg, attempt: leg.attempts } }));
-  if (state.tag !== 'held') return [];
+  if (state.tag !== 'held') return doubtsOf(state);
   const { schedule, dependencies, approval } = state.holds;
   return [
     ...(schedule === undefined ? [] : [{ reason: 'schedule' as const, until: schedule }]),
@@ -63,6 +59,12 @@ export function holdsOf(state: Existing): Hold[] {
         ]),
   ];
 }
+
+/** Nothing in doubt is ever hidden, however the delivery has ended. */
+const doubtsOf = ({ legs }: Existing): Hold[] =>
+  legs
+    .filter((leg) => leg.progress.tag === 'doubtful')
+    .map((leg) => ({ reason: 'doubt', detail: { leg: leg.leg, attempt: leg.attempts } }));
 
 /** True once nothing more will happen by itself. */
 export const isClosed = (state: DeliveryState): boolean => state.tag === 'settled' || state.tag === 'ended';

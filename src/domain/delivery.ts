@@ -100,15 +100,17 @@ function timeProblems(id: string, request: DeliveryRequested['data'], now: Insta
 }
 
 function request(command: Extract<DeliveryCommand, { type: 'RequestDelivery' }>, state: DeliveryState): Result {
-  if (state.tag !== 'absent') {
-    if (state.request.fingerprint === command.request.fingerprint) return record();
-    return reject('IDEMPOTENCY_CONFLICT', 'this idempotency key was used before, for another request', [
-      { path: 'idempotencyKey', problem: 'was used before, for another request' },
-    ]);
-  }
+  if (state.tag !== 'absent') return repeat(state, command.request.fingerprint);
   const problems = timeProblems(command.id, command.request, command.now);
   if (problems.length > 0) return badInput(problems);
   return record({ type: 'DeliveryRequested', at: command.now, data: command.request });
+}
+
+/** The key is known: the same request again changes nothing, another one is a mistake. */
+export function repeat(state: Existing, fingerprint: string | undefined): Result {
+  if (state.request.fingerprint === fingerprint) return record();
+  const problem = 'was used before, for another request';
+  return reject('IDEMPOTENCY_CONFLICT', `this idempotency key ${problem}`, [{ path: 'idempotencyKey', problem }]);
 }
 
 function reachSchedule(now: Instant, state: Existing): Result {
@@ -189,10 +191,10 @@ function startAttempt(
 }
 
 /** True when the state already holds this attempt's outcome, or a later attempt. */
-const isRecorded = (leg: Leg, attempt: AttemptRef): boolean =>
-  leg.progress.tag === 'attempting'
-    ? leg.progress.attempt.number !== attempt.number
-    : leg.attempts >= attempt.number && leg.progress.tag !== 'doubtful';
+const isRecorded = ({ progress, attempts }: Leg, { number }: AttemptRef): boolean =>
+  progress.tag === 'attempting' || progress.tag === 'doubtful'
+    ? progress.attempt.number !== number
+    : attempts >= number;
 
 function recordOutcome(
   { now, attempt, outcome, policy, random }: Extract<DeliveryCommand, { type: 'RecordOutcome' }>,
@@ -222,7 +224,7 @@ function consequence(
   { now, policy, random, retryAfterMs }: { now: Instant; policy: RetryPolicy; random: number; retryAfterMs: number },
 ): DeliveryEvent {
   if (reactionTo[failure.category] === 'retry') {
-    const failedAttempts = leg.progress.tag === 'attempting' ? leg.routeAttempts : leg.routeAttempts + 1;
+    const failedAttempts = attempt.number <= leg.attempts ? leg.routeAttempts : leg.routeAttempts + 1;
     const delayMs = retryDelayMs(policy, failedAttempts, random, retryAfterMs);
     if (delayMs !== undefined) {
       const dueAt = new Date(Date.parse(now) + delayMs).toISOString();

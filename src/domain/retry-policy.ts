@@ -45,7 +45,10 @@ export function retryPolicy(partial: Partial<RetryPolicy> = {}): RetryPolicy {
     partial.scheduleMs ?? (partial.strategy === 'SCHEDULE' ? defaultScheduleMs : defaultRetryPolicy.scheduleMs);
   const maxAttempts =
     partial.maxAttempts ?? (partial.strategy === 'SCHEDULE' ? scheduleMs.length + 1 : defaultRetryPolicy.maxAttempts);
-  return { ...defaultRetryPolicy, ...partial, scheduleMs, maxAttempts };
+  // A cap nobody asked for must not shorten the delays that somebody did ask for.
+  const asked = [partial.initialDelayMs ?? 0, ...scheduleMs];
+  const maxDelayMs = partial.maxDelayMs ?? Math.max(defaultRetryPolicy.maxDelayMs, ...asked);
+  return { ...defaultRetryPolicy, ...partial, scheduleMs, maxAttempts, maxDelayMs };
 }
 
 /** What is wrong with a policy, `path` relative to it. */
@@ -55,7 +58,11 @@ export function retryPolicyProblems(policy: RetryPolicy): FieldProblem[] {
     if (!ok) problems.push({ path, problem });
   };
   const isDelay = (ms: number) => Number.isInteger(ms) && ms >= 0 && ms <= LONGEST_DELAY_MS;
-  check(policy.maxAttempts >= 1 && policy.maxAttempts <= 100, 'maxAttempts', 'must be from 1 to 100');
+  check(
+    Number.isInteger(policy.maxAttempts) && policy.maxAttempts >= 1 && policy.maxAttempts <= 100,
+    'maxAttempts',
+    'must be a whole number from 1 to 100',
+  );
   check(isDelay(policy.initialDelayMs), 'initialDelayMs', `must be from 0 to ${LONGEST_DELAY_MS} (7 days)`);
   check(isDelay(policy.maxDelayMs), 'maxDelayMs', `must be from 0 to ${LONGEST_DELAY_MS} (7 days)`);
   check(policy.multiplier >= 1 && policy.multiplier <= 100, 'multiplier', 'must be from 1 to 100');
@@ -88,7 +95,7 @@ function plainDelayMs(policy: RetryPolicy, failedAttempts: number): number {
  *
  * @param failedAttempts attempts made on this route so far, at least 1
  * @param random from 0 (inclusive) to 1 (exclusive), decides the jitter
- * @param retryAfterMs the provider's own wish; never undercut
+ * @param retryAfterMs the provider's own wish; never undercut, up to 7 days
  */
 export function retryDelayMs(
   policy: RetryPolicy,
@@ -99,7 +106,7 @@ export function retryDelayMs(
   if (failedAttempts >= policy.maxAttempts) return undefined;
   const spread = 1 + policy.jitter * (2 * random - 1);
   const delay = Math.min(plainDelayMs(policy, failedAttempts) * spread, policy.maxDelayMs);
-  return Math.max(Math.round(delay), retryAfterMs);
+  return Math.max(Math.round(delay), Math.min(retryAfterMs, LONGEST_DELAY_MS));
 }
 
 /**

@@ -30,7 +30,7 @@ export interface Decoded<Event extends DomainEvent = DomainEvent> {
 type Upcast = (data: JsonObject) => JsonObject;
 
 /** Every event type ever recorded, with the steps from its oldest version to today's. */
-const schemas: Readonly<Record<string, readonly Upcast[]>> = {
+const steps: Readonly<Record<string, readonly Upcast[]>> = {
   DeliveryRequested: [],
   ScheduleReached: [],
   DependencySatisfied: [],
@@ -56,6 +56,13 @@ const schemas: Readonly<Record<string, readonly Upcast[]>> = {
   DestinationDeleted: [],
 };
 
+const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
+
+/** The version in which each event type is recorded today. */
+export const eventVersions: ReadonlyMap<string, number> = new Map(
+  [...schemas].map(([type, upcasts]) => [type, upcasts.length + 1]),
+);
+
 /**
  * Where sensitive leaves of an event's data are sealed before they reach the log and opened after. What is stored, and
  * so what the audit trail covers, is the sealed form.
@@ -76,7 +83,7 @@ export class EventCodec {
   }
 
   encode(event: DomainEvent, id: string, envelope: Envelope): NewEvent {
-    const upcasts = schemas[event.type];
+    const upcasts = schemas.get(event.type);
     if (!upcasts) throw new Error(`event type ${event.type} is not in the codec's table`);
     const { organizationId, commandId, actor, correlationId, causationId, traceparent } = envelope;
     const schemaVersion = String(upcasts.length + 1);
@@ -91,7 +98,7 @@ export class EventCodec {
   /** @throws UndecodableEvent for a type or version this program does not know */
   decode<Event extends DomainEvent>(recorded: RecordedEvent): Decoded<Event> {
     const { type, metadata } = recorded;
-    const upcasts = schemas[type];
+    const upcasts = schemas.get(type);
     const version = Number(metadata.schemaVersion);
     if (!upcasts) throw new UndecodableEvent(recorded, `unknown event type ${type}`);
     if (!Number.isInteger(version) || version < 1 || version > upcasts.length + 1)

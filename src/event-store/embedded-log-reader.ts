@@ -14,6 +14,8 @@ export interface LogTables {
 /** How often a reader looks for new events by itself when no writer of this process tells it. */
 const POLL_MS = 250;
 const DEFAULT_BATCH = 500;
+/** A batch ends early when its records are this large together: events may hold attachments. */
+const MAX_BATCH_BYTES = 16 * 1024 * 1024;
 
 export function openTables(path: string, readOnly: boolean): LogTables {
   // overlappingSync off: a commit's promise resolves after its fsync, and no reader sees what could still be lost.
@@ -33,6 +35,7 @@ export class EmbeddedLogReader implements EventReader {
   readonly #tables: LogTables;
   readonly #announcements: BroadcastChannel;
   readonly #waiting = new Set<() => void>();
+  #isClosed = false;
 
   static open(path: string): EmbeddedLogReader {
     return new EmbeddedLogReader(path, openTables(path, true));
@@ -78,7 +81,7 @@ export class EmbeddedLogReader implements EventReader {
     const { prefixes, batchSize = DEFAULT_BATCH, signal } = options;
     let after = Number(options.after);
     let announced = false;
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.#isClosed) {
       this.refresh();
       const head = this.headPosition();
       if (after < head) {
@@ -97,6 +100,7 @@ export class EmbeddedLogReader implements EventReader {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#announcements.close();
     this.wake();
     await this.#tables.env.close();
@@ -114,8 +118,12 @@ export class EmbeddedLogReader implements EventReader {
 
   protected eventsAfter(after: number, limit: number): RecordedEvent[] {
     const events: RecordedEvent[] = [];
-    for (const { key, value } of this.#tables.log.getRange({ start: after + 1, limit }))
+    let bytes = 0;
+    for (const { key, value } of this.#tables.log.getRange({ start: after + 1, limit })) {
       events.push(decodeRecord(key, value));
+      bytes += value.length;
+      if (bytes >= MAX_BATCH_BYTES) break;
+    }
     return events;
   }
 

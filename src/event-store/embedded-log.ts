@@ -14,6 +14,8 @@ import { RecentEvents } from './recent-events.js';
 
 /** Streams whose newest revision is kept in memory; most are written to again soon after they begin, or never. */
 const KEPT_HEADS = 65_536;
+/** Well within LMDB's bound on keys (1,978 bytes with the revision). */
+const MAX_STREAM_BYTES = 1_024;
 /** Attachments travel inside the event that requests the delivery. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
 
@@ -51,6 +53,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   async append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
     if (this.#broken) throw this.#broken;
     if (events.length === 0) throw new AppendRefused('an append needs at least one event');
+    if (Buffer.byteLength(streamId) > MAX_STREAM_BYTES || streamId === '')
+      throw new AppendRefused(`the name of a stream must have from 1 to ${MAX_STREAM_BYTES} bytes`);
     const actual = this.#revisionOf(streamId, expected);
     if (!matches(expected, actual)) return await this.#repeated(streamId, expected, events, actual);
     return await this.#write(streamId, (actual ?? -1) + 1, events);

@@ -24,7 +24,10 @@ export interface EventReader {
   readStream(streamId: string, options?: { from?: number; limit?: number }): Promise<RecordedEvent[]>;
   /** The stream's newest event, if it exists. */
   readLast(streamId: string): Promise<RecordedEvent | undefined>;
-  /** Events after `after` (exclusive; 0n is before the first), in log order. */
+  /**
+   * Events after `after` (exclusive; 0n is before the first), in log order: at most `limit`, fewer when they are large,
+   * none only when there are none.
+   */
   readAll(after: bigint, limit: number): Promise<RecordedEvent[]>;
   /** Position of the newest event; 0n when the log is empty. */
   head(): Promise<bigint>;

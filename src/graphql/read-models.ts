@@ -9,6 +9,7 @@ import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.
 import { ApiError, badInput } from './errors.js';
 import { ReadYourWrites } from './read-your-writes.js';
 import type { RequestContext } from './request-context.js';
+import { streamOf } from './stream-of.js';
 
 /** Where the log ends now, and where it ended when this process began. */
 export interface LogHead {
@@ -107,31 +108,27 @@ export class ReadModels {
   }
 
   /** Deliveries of these organizations as they change, from now on. */
-  async *updates(
-    organizations: Organizations,
-    id: string | undefined,
-  ): AsyncGenerator<{ deliveryUpdated: PresentedDelivery }> {
+  updates(organizations: Organizations, id: string | undefined) {
     if (id !== undefined && !isUuid(id)) throw badInput([{ path: 'id', problem: 'is not the id of a delivery' }]);
-    const isWanted = (change: { id: string; organizationId: string }) =>
-      (id === undefined || change.id === id) && mayAccess(organizations, change.organizationId);
-    for await (const changes of this.#reads.projections.changes(isWanted)) {
-      const ids = changes.map((change) => change.id);
+    const changes = this.#reads.projections.changes(
+      (change) => (id === undefined || change.id === id) && mayAccess(organizations, change.organizationId),
+    );
+    return streamOf(changes, async (changed) => {
       const asOf = this.#reads.projections.position('deliveries');
-      for (const row of await this.#reads.deliveries.findMany(ids, organizations))
-        yield {
-          deliveryUpdated: this.#presenter.fromRow(
-            row,
-            asOf,
-            async () => (await this.#reads.attempts.ofDeliveries([row.id], organizations))[0],
-          ),
-        };
-    }
+      const ids = changed.map((change) => change.id);
+      const rows = await this.#reads.deliveries.findMany(ids, organizations);
+      const attemptsOf = async (row: { id: string }) =>
+        (await this.#reads.attempts.ofDeliveries([row.id], organizations))[0];
+      return rows.map((row) => ({ deliveryUpdated: this.#presenter.fromRow(row, asOf, () => attemptsOf(row)) }));
+    });
   }
 
-  async *rebuildProgress(name: string | undefined) {
-    for await (const rebuilds of this.#reads.projections.rebuilds())
-      for (const rebuild of rebuilds)
-        if (name === undefined || rebuild.name === name) yield { projectionProgress: rebuild };
+  rebuildProgress(name: string | undefined) {
+    return streamOf(this.#reads.projections.rebuilds(), (rebuilds) =>
+      rebuilds
+        .filter((rebuild) => name === undefined || rebuild.name === name)
+        .map((rebuild) => ({ projectionProgress: rebuild })),
+    );
   }
 
   #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {

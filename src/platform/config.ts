@@ -54,7 +54,7 @@ const limits = z.strictObject({
   /** Default 25 MiB. Whole HTTP request; a base64 attachment takes a third more than its bytes. */
   maxBodyBytes: wholeNumber(1024, 1024 * MIB).default(25 * MIB),
   /** Default 10 MiB. All attachments of one delivery together, decoded. */
-  maxAttachmentBytes: wholeNumber(0, 768 * MIB).default(10 * MIB),
+  maxAttachmentBytes: wholeNumber(0, 20 * MIB).default(10 * MIB),
   /** Default 12 levels of nested fields in a GraphQL query. */
   maxQueryDepth: wholeNumber(1, 100).default(12),
   /** Default 5,000 points: one for each field, times the page size of the lists around it. */

@@ -99,6 +99,8 @@ export class Follower {
     const limit = track.limit;
     const read = await reader.readAll(after, limit);
     const events = read.filter(({ position }) => position <= group.position);
-    return { events, isFull: events.length === limit };
+    // A read ends early when its events are large: only one that found nothing more has seen everything.
+    const reached = read.at(-1)?.position ?? group.position;
+    return { events, isFull: reached < group.position };
   }
 }

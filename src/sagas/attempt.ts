@@ -1,5 +1,5 @@
 import type { ChannelDescription, SendOutcome } from '../channels/channel.js';
-import { derivedId } from '../commands/ids.js';
+import { derivedId, newId } from '../commands/ids.js';
 import { type AttemptOutcome, type DeliveryCommand, nextAttempt } from '../domain/delivery.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
@@ -45,7 +45,8 @@ export class Attempts {
     }
     if (target.adapter.describe().idempotency === 'none') {
       const start = { type: 'StartAttempt', now: attempt.startedAt, leg: leg.leg, provider: target.provider } as const;
-      const mayStart = await this.#ports.decide(deliveryId, start, commandIdOf(deliveryId, attempt, 'start'));
+      // New each time: two owners that start the same attempt must not pass for one that repeats itself.
+      const mayStart = await this.#ports.decide(deliveryId, start, newId());
       if (!mayStart) return false;
     }
     const sent = await this.#send(deliveryId, state, leg, target);
@@ -124,7 +125,7 @@ const isDoubtful = (sent: SendOutcome, { idempotency, inDoubt }: ChannelDescript
   sent.kind === 'rejected' && sent.inDoubt === true && idempotency === 'none' && inDoubt === 'hold';
 
 /** The same after a crash, so that an outcome whose storing was interrupted is stored once. */
-const commandIdOf = (deliveryId: string, { leg, number }: AttemptRef, what: string): string =>
+const commandIdOf = (deliveryId: string, { leg, number }: AttemptRef, what: 'outcome' | 'doubt'): string =>
   derivedId(deliveryId, `${what}/${leg}/${number}`);
 
 function outcomeOf(sent: SendOutcome): AttemptOutcome {

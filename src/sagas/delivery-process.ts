@@ -34,10 +34,10 @@ export function react(state: DeliveryState, now: Instant, isBusy: (leg: number) 
     else times.push(time);
   };
 
-  // Accepted is accepted: what is on its way is not declared expired before it has arrived.
-  if (!state.legs.some((leg) => isBusy(leg.leg) || leg.progress.tag === 'attempting'))
-    at(expiresAt, { type: 'Expire', now });
-  if (commands.length > 0) return { commands, attempts: [], awaits: [] };
+  const isUnderWay = state.legs.some((leg) => isBusy(leg.leg) || leg.progress.tag === 'attempting');
+  at(expiresAt, { type: 'Expire', now });
+  // What is on its way is not declared expired before it has arrived; nothing more is started meanwhile.
+  if (commands.length > 0) return { commands: isUnderWay ? [] : commands, attempts: [], awaits: [] };
 
   if (state.tag === 'held') {
     at(state.holds.schedule, { type: 'ReachSchedule', now });

@@ -162,7 +162,11 @@ export class Engine {
       const { attempt } = leg.progress;
       void this.#parts.targets
         .resolve(leg.routes[attempt.route] ?? { channel: attempt.channel })
-        .then((target) => (target.ok ? target.adapter.describe().inDoubt : 'hold'))
+        .then((target) => {
+          // A message that brings the process down must not do so for ever.
+          const mayResend = target.ok && leg.routeAttempts < target.policy.maxAttempts;
+          return mayResend ? target.adapter.describe().inDoubt : 'hold';
+        })
         .then((resolution) => {
           const command = { type: 'DeclareInDoubt', now: now(), leg: leg.leg, resolution } as const;
           return this.#decide(id, command, derivedId(id, `doubt/${leg.leg}/${attempt.number}`));

@@ -1,6 +1,10 @@
 /** setTimeout cannot wait longer (2^31 - 1 ms). */
 const LONGEST_WAIT_MS = 2_147_483_647;
 
+const STOPPED = Number.NEGATIVE_INFINITY;
+/** Entries that may be left over before they are worth clearing away. */
+const SLACK = 1_024;
+
 interface Entry {
   readonly dueMs: number;
   readonly id: string;
@@ -34,14 +38,23 @@ export class WakeQueue {
 
   delete(id: string): void {
     this.#due.delete(id);
+    if (this.#heap.length > 2 * this.#due.size + SLACK) this.#compact();
   }
 
   stop(): void {
     clearTimeout(this.#timer);
-    this.#armedFor = Number.NEGATIVE_INFINITY;
+    this.#armedFor = STOPPED;
+  }
+
+  /** Drops what was deleted or moved but is not due for long; else it would be kept until then. */
+  #compact(): void {
+    this.#heap.length = 0;
+    for (const [id, dueMs] of this.#due) this.#push({ dueMs, id });
+    this.#arm();
   }
 
   #arm(): void {
+    if (this.#armedFor === STOPPED) return;
     clearTimeout(this.#timer);
     const next = this.#heap[0];
     this.#armedFor = next?.dueMs ?? Number.POSITIVE_INFINITY;

@@ -17,13 +17,14 @@ const intake = new Intake({
   catalog: new FakeCatalog(),
   directory: new DestinationDirectory(new CommandExecutor(noStore, new EventCodec())),
   reader: noStore,
+  load: async () => ({ state: { tag: 'absent' }, revision: undefined }),
   defaults: async () => [],
   limits: { maxAttachmentBytes: 1_000 },
 });
 
 async function prepared(input: RequestDeliveryInput) {
   const answer = await intake.prepare(input, ada, new Date(0));
-  if (!answer.ok || answer.order.command.type !== 'RequestDelivery')
+  if (!answer.ok || !('order' in answer) || answer.order.command.type !== 'RequestDelivery')
     throw new Error(`refused: ${JSON.stringify(answer)}`);
   const { fingerprint, ...request } = answer.order.command.request;
   return { id: answer.order.id, fingerprint, recorded: JSON.parse(JSON.stringify(request)) as unknown };

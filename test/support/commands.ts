@@ -35,6 +35,7 @@ export async function commandSide({ maxAttachmentBytes = 1_000 } = {}) {
     catalog,
     directory,
     reader: log,
+    load: (id) => executor.load(delivery, id),
     defaults: async () => defaults,
     limits: { maxAttachmentBytes },
   });

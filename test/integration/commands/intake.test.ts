@@ -36,7 +36,7 @@ const prepare = (input: RequestDeliveryInput, requester: Requester = ada) =>
 
 async function requestOf(input: RequestDeliveryInput) {
   const prepared = await prepare(input);
-  if (!prepared.ok || prepared.order.command.type !== 'RequestDelivery')
+  if (!prepared.ok || !('order' in prepared) || prepared.order.command.type !== 'RequestDelivery')
     throw new Error(`refused: ${JSON.stringify(prepared)}`);
   return { id: prepared.order.id, ...prepared.order.command.request };
 }
