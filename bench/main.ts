@@ -1,12 +1,12 @@
 /** `npm run bench`: what Waybill does in a second, and how long one delivery takes. See HELP in args.ts. */
 import { execFileSync, type StdioOptions } from 'node:child_process';
-import { availableParallelism, loadavg } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { CleanUp } from '../demo/clean-up.js';
 import { postgresPid, REPOSITORY, startWaybill, type WaybillProcess } from '../test/support/waybill-process.js';
 import { type BenchOptions, HELP, parse, UsageError } from './args.js';
 import { rounded } from './clock.js';
 import { latency } from './latency.js';
-import { cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
+import { busyPercent, cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
 import { rawLoop } from './raw.js';
 import { startReceiver } from './receiver.js';
 import { type BenchResult, table } from './report.js';
@@ -41,9 +41,9 @@ async function benchmark(options: BenchOptions): Promise<void> {
 
 async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
   const { deliveries, bulk, inFlight, warmUp, latencyRate, latencySeconds, profile } = options;
-  const loadAverage = rounded(loadavg()[0] ?? 0, 2);
-  if (loadAverage > availableParallelism() / 4)
-    say(`The machine is busy (load average ${loadAverage}): the figures will say little about Waybill.`);
+  const busyPercentBefore = await busyPercent(1_000);
+  if (busyPercentBefore > 10)
+    say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
   const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
   const nodeOptions = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
   const waybill = await cleanUp.opened(startWaybill({ nodeOptions }), (running) => running.stop());
@@ -86,7 +86,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     ...{ bulk, inFlight, warmUp },
     node: process.versions.node,
     cpus: availableParallelism(),
-    loadAverage,
+    busyPercentBefore,
     commit: commit(),
     date: new Date().toISOString(),
   }) as BenchResult;

@@ -1,4 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** What the kernel counts for a process. Linux only: undefined elsewhere. Source: proc_pid_stat(5), proc_pid_status(5) */
 
@@ -36,6 +38,20 @@ export const peakRssMib = (pid: number): number | undefined => statusMib(pid, 'V
 
 /** What a process has now for itself alone, in MiB: the heap and buffers, not files that the kernel can drop. */
 export const ownMemoryMib = (pid: number): number | undefined => statusMib(pid, 'RssAnon');
+
+/** How busy all CPUs together are in the time from now, by whatever runs on the machine. Not Linux only. */
+export async function busyPercent(milliseconds: number): Promise<number> {
+  const read = () => {
+    const times = cpus().map((cpu) => cpu.times);
+    const idle = times.reduce((sum, each) => sum + each.idle, 0);
+    return { idle, busy: times.reduce((sum, { user, nice, sys, irq }) => sum + user + nice + sys + irq, 0) };
+  };
+  const before = read();
+  await delay(milliseconds);
+  const after = read();
+  const busy = after.busy - before.busy;
+  return Math.round((100 * busy) / (busy + after.idle - before.idle || 1));
+}
 
 function statusMib(pid: number, field: string): number | undefined {
   const kib = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(read(`/proc/${pid}/status`))?.[1];

@@ -26,8 +26,8 @@ export interface BenchResult {
   readonly warmUp: number;
   readonly node: string;
   readonly cpus: number;
-  /** Of the minute before the run: what else the machine was doing. */
-  readonly loadAverage: number;
+  /** Of all CPUs, in the second before the run: what else the machine was doing. */
+  readonly busyPercentBefore: number;
   readonly commit?: string;
   readonly date: string;
 }
@@ -60,6 +60,6 @@ export function table(result: BenchResult): string {
   const lines = rows.map(
     ([name, value, budget]) => `${name.padEnd(50)}${value.padStart(14)}${budget ? `   (budget: ${budget})` : ''}`,
   );
-  const place = `Node ${result.node}, ${result.cpus} CPUs, load average ${result.loadAverage} before${commit ? `, commit ${commit}` : ''}, ${result.date}`;
+  const place = `Node ${result.node}, ${result.cpus} CPUs, ${result.busyPercentBefore} % busy before${commit ? `, commit ${commit}` : ''}, ${result.date}`;
   return [...lines, '', place].join('\n');
 }

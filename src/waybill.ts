@@ -13,6 +13,7 @@ import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
 import { openDatabase } from './platform/database.js';
+import { matchDerivedState } from './platform/derived-state.js';
 import { startPostgres } from './platform/embedded-postgres.js';
 import { NestLogger } from './platform/logger.js';
 import { version } from './platform/version.js';
@@ -74,6 +75,10 @@ export class Waybill {
       throw config.databaseUrl ? new Error(`DATABASE_URL: ${error.message}`, { cause: error }) : error;
     });
     closings.push(() => database.destroy());
+    // The embedded database can be reached from this data directory only, and that is locked.
+    const isAlone = !config.databaseUrl;
+    const eventLog = { instanceId: directory.instanceId, head: headAtStart };
+    await matchDerivedState(database, eventLog, { isShared: !isAlone }, logger);
     const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
     pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
     closings.push(() => pool.end());
@@ -100,7 +105,7 @@ export class Waybill {
         channels,
         reads,
         logger,
-        isAlone: true,
+        isAlone,
       }),
       new FastifyAdapter({ bodyLimit: config.limits.maxBodyBytes, forceCloseConnections: true }),
       // What Nest has to say of a good start is of no use to an operator.
@@ -132,6 +137,7 @@ async function startEmbeddedPostgres(config: Config, instanceId: string, logger:
     dataDir: config.dataDir,
     instanceId,
     log: logger.child({ part: 'postgres' }),
+    restart: true,
   });
   closings.push(() => postgres.stop());
   return postgres.connection;

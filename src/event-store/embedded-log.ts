@@ -19,20 +19,37 @@ const MAX_STREAM_BYTES = 1_024;
 /** Attachments travel inside the event that requests the delivery. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
 
+/** Appends in one commit at most. */
+const MAX_COMMIT = 4_096;
+/** How long the other threads of this process may wait to hear of a commit. */
+const TELL_OTHERS_MS = 3;
+
+interface PendingAppend {
+  readonly streamId: string;
+  readonly recorded: readonly RecordedEvent[];
+  readonly records: readonly Buffer[];
+  readonly resolve: (result: AppendResult) => void;
+  readonly reject: (error: Error) => void;
+}
+
 /**
  * The embedded log: an LMDB file, one writing process, any number of readers.
  *
- * Checks and assigns revisions and positions in memory at once, so that appends of the same turn share one commit and
- * one fsync; acknowledges and publishes only what that commit has made durable, in log order.
+ * Checks and assigns revisions and positions in memory at once. One commit is on its way to the disk at a time, and
+ * what is appended meanwhile waits for the next one: the busier the log, the more appends share a commit and an fsync.
+ * Only what a commit has made durable is acknowledged and published, in log order.
  */
 export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   readonly #tables: LogTables;
   readonly #out: BroadcastChannel;
   /** Revisions of streams with appends that are not committed yet; all others are in the index. */
-  readonly #uncommitted = new Map<string, { revision: number; appends: number }>();
+  readonly #uncommitted = new Map<string, { revision: number; appends: number; done: Promise<AppendResult> }>();
   /** Committed revisions, the most recently written last. */
   readonly #heads = new Map<string, number>();
   readonly #recent = new RecentEvents();
+  readonly #queue: PendingAppend[] = [];
+  #committing = false;
+  #telling: NodeJS.Timeout | undefined;
   #next: number;
   #durable: number;
   #broken: Error | undefined;
@@ -66,7 +83,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
 
   override async close(): Promise<void> {
     this.#broken ??= new Error('the event log is closed');
-    await this.#tables.env.flushed;
+    clearTimeout(this.#telling);
+    await Promise.allSettled([...this.#uncommitted.values()].map(({ done }) => done));
     this.#out.close();
     await super.close();
   }
@@ -98,28 +116,56 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     if (tooLarge)
       throw new AppendRefused(`an event of ${tooLarge.length} bytes is over the limit of ${MAX_EVENT_BYTES}`);
 
-    const recorded: RecordedEvent[] = [];
+    const recorded = events.map((event, offset): RecordedEvent => {
+      const position = BigInt(this.#next++);
+      return { ...event, streamId, revision: first + offset, position, created };
+    });
+    const done = new Promise<AppendResult>((resolve, reject) => {
+      this.#queue.push({ streamId, recorded, records, resolve, reject });
+    });
+    this.#claim(streamId, first + events.length - 1, done);
+    if (!this.#committing) {
+      this.#committing = true;
+      // What else this turn appends comes along.
+      setImmediate(() => void this.#commitAll());
+    }
+    return await done;
+  }
+
+  /** One commit after the other; each takes all that has come while the one before was on its way to the disk. */
+  async #commitAll(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const batch = this.#queue.splice(0, MAX_COMMIT);
+      try {
+        await this.#commit(batch);
+      } catch (error) {
+        const failure = this.#fail(error);
+        for (const { reject } of [...batch, ...this.#queue.splice(0)]) reject(failure);
+        break;
+      }
+      for (const { streamId, recorded, records } of batch) {
+        this.#release(streamId);
+        for (const [index, event] of recorded.entries()) this.#recent.add(event, records[index]?.length ?? 0);
+        this.#keepHead(streamId, recorded.at(-1)?.revision as number);
+      }
+      this.#durable = Number(batch.at(-1)?.recorded.at(-1)?.position);
+      for (const { recorded, resolve } of batch) {
+        const last = recorded.at(-1) as RecordedEvent;
+        resolve({ ok: true, revision: last.revision, position: last.position, idempotent: false });
+      }
+      this.#announce();
+    }
+    this.#committing = false;
+  }
+
+  #commit(batch: readonly PendingAppend[]): Promise<unknown> {
     let committed: Promise<boolean> | undefined;
-    for (const [offset, event] of events.entries()) {
-      const position = this.#next++;
-      const revision = first + offset;
-      this.#tables.log.put(position, records[offset] as Buffer);
-      committed = this.#tables.index.put([streamId, revision], position);
-      recorded.push({ ...event, streamId, revision, position: BigInt(position), created });
-    }
-    const revision = first + events.length - 1;
-    this.#claim(streamId, revision);
-    try {
-      await committed;
-    } catch (error) {
-      throw this.#fail(error);
-    } finally {
-      this.#release(streamId);
-    }
-    this.#keepHead(streamId, revision);
-    this.#publish(recorded, records);
-    const position = recorded.at(-1)?.position as bigint;
-    return { ok: true, revision, position, idempotent: false };
+    for (const { streamId, recorded, records } of batch)
+      for (const [index, { position, revision }] of recorded.entries()) {
+        this.#tables.log.put(Number(position), records[index] as Buffer);
+        committed = this.#tables.index.put([streamId, revision], Number(position));
+      }
+    return committed as Promise<boolean>;
   }
 
   /** The expectation is wrong: either these very events are there already, or somebody else's are. */
@@ -132,7 +178,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     const wrong = { ok: false, reason: 'wrong-revision', actual } as const;
     if (actual === undefined || expected === 'stream-exists') return wrong;
     // What they collide with may not be on disk yet; an answer may only speak of what is.
-    if (this.#uncommitted.has(streamId)) await this.#tables.env.committed;
+    await this.#uncommitted.get(streamId)?.done.catch(() => undefined);
     const from = expected === 'no-stream' ? 0 : expected + 1;
     const there = await this.readStream(streamId, { from, limit: events.length });
     const last = there.at(-1);
@@ -141,9 +187,9 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     return { ok: true, revision: last.revision, position: last.position, idempotent: true };
   }
 
-  #claim(streamId: string, revision: number): void {
+  #claim(streamId: string, revision: number, done: Promise<AppendResult>): void {
     const appends = (this.#uncommitted.get(streamId)?.appends ?? 0) + 1;
-    this.#uncommitted.set(streamId, { revision, appends });
+    this.#uncommitted.set(streamId, { revision, appends, done });
   }
 
   #release(streamId: string): void {
@@ -160,20 +206,14 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     if (this.#heads.size > KEPT_HEADS) this.#heads.delete(this.#heads.keys().next().value as string);
   }
 
-  #publish(events: readonly RecordedEvent[], records: readonly Buffer[]): void {
-    for (const [index, event] of events.entries()) this.#recent.add(event, records[index]?.length ?? 0);
-    this.#durable = Number(events.at(-1)?.position ?? this.#durable);
-    // Appends of one commit are acknowledged in the same turn: readers are told once, after the last of them.
-    if (this.#announcing) return;
-    this.#announcing = true;
-    setImmediate(() => {
-      this.#announcing = false;
-      if (this.#broken) return;
-      this.#out.postMessage(null);
-      this.wake();
-    });
+  #announce(): void {
+    this.wake();
+    // Other threads read in batches anyway; telling them of every commit would cost more than it gives.
+    this.#telling ??= setTimeout(() => {
+      this.#telling = undefined;
+      if (!this.#broken) this.#out.postMessage(null);
+    }, TELL_OTHERS_MS).unref();
   }
-  #announcing = false;
 
   /**
    * A failed commit leaves positions assigned that were never written. Nothing after it may be acknowledged, so the

@@ -77,9 +77,11 @@ function clientMistake(
   return { path: withinInput(pathInVariables(error.message) ?? pathInQuery(error) ?? 'query'), problem };
 }
 
-/** Postgres or the network between is gone: the request was fine. */
-const isUnavailable = ({ code }: { code?: string }): boolean =>
-  code !== undefined && /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
+/** Postgres or the network between is gone: the request was fine. pg gives no code when a query is cut off. */
+const isUnavailable = ({ code, message }: { code?: string; message: string }): boolean =>
+  code === undefined
+    ? /^(Connection terminated|timeout exceeded when trying to connect)/.test(message)
+    : /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
 
 /** Inside an input object, problems are named from the object on, as they are when the domain finds them. */
 const withinInput = (path: string): string => path.replace(/^[A-Za-z_]\w*\.(?!\d)/, '');

@@ -30,39 +30,47 @@ export const DERIVED_TABLES = [
   'engine_deliveries',
 ] as const;
 
-/** The database belongs to another log. */
-export class ForeignDatabase extends Error {
-  override name = 'ForeignDatabase';
-}
-
 /**
- * Makes the database this instance's, and empties it when it is ahead of the log: an older backup of the log has been
- * put in place, and from its end on the two tell different stories. It is filled again from the log.
+ * Makes the database this instance's, and empties it when what it holds does not follow from the log: it is ahead of
+ * it (an older backup of the log has been put in place; from its end on the two tell different stories), or of another
+ * log. All of it is made again from the log then.
  *
  * To be called after the migrations and before anything reads a position.
  *
- * @throws ForeignDatabase, one line, when it holds what follows from another instance's log; nothing is changed then
+ * @param options.isShared whether other instances can reach the database. One that belongs to another instance is left
+ *   alone then; else that instance is an earlier self, before `instance.id` was lost.
+ * @throws Error, one line, when a shared database belongs to another instance; nothing is changed then
  */
-export async function matchDerivedState(database: DataSource, eventLog: EventLog, log: Log): Promise<void> {
-  const { instanceId, head } = eventLog;
-  await database.transaction(async (transaction) => {
-    await claim(transaction, instanceId);
+export async function matchDerivedState(
+  database: DataSource,
+  { instanceId, head }: EventLog,
+  options: { readonly isShared: boolean },
+  log: Log,
+): Promise<void> {
+  const emptied = await database.transaction(async (transaction) => {
+    const owner = await claim(transaction, instanceId);
+    if (owner !== instanceId && options.isShared)
+      throw new Error(
+        `DATABASE_URL: this database holds the read models of another Waybill (instance ${owner}); give each its own`,
+      );
     const reached = await newestPosition(transaction);
-    if (reached <= head) return;
+    if (owner === instanceId && reached <= head) return undefined;
     await transaction.query(`truncate ${DERIVED_TABLES.join(', ')}`);
     await claim(transaction, instanceId);
-    log.warn(
-      { reached: reached.toString(), head: head.toString() },
-      'the event log ends before what the database has seen of it (was it restored from a backup?): all read models are rebuilt',
-    );
+    return { owner, reached: reached.toString(), head: head.toString() };
   });
+  if (!emptied) return;
+  const why = emptied.owner === instanceId ? 'has seen more than this event log holds' : 'was filled from another log';
+  log.warn(emptied, `the database ${why}: all read models are emptied and made again from the log`);
 }
 
 /**
- * The engine's partitions say whose the database is. One that is free is taken at once, expired so that it keeps nobody
+ * The engine's partitions say whose the database is. The first is taken at once, and expired, so that it keeps nobody
  * waiting: of two instances that are given the same new database, the second finds the first one's name.
+ *
+ * @returns the owner, this instance unless another one was there before
  */
-async function claim(transaction: EntityManager, instanceId: string): Promise<void> {
+async function claim(transaction: EntityManager, instanceId: string): Promise<string> {
   await transaction.query(
     `insert into engine_partitions (partition, owner, epoch, expires_at, position)
      values (0, $1, 0, now(), 0) on conflict do nothing`,
@@ -72,10 +80,7 @@ async function claim(transaction: EntityManager, instanceId: string): Promise<vo
     'select owner from engine_partitions where owner <> $1 limit 1',
     [instanceId],
   );
-  if (other)
-    throw new ForeignDatabase(
-      `DATABASE_URL: this database holds the read models of another Waybill (instance ${other.owner}); give each its own`,
-    );
+  return other?.owner ?? instanceId;
 }
 
 async function newestPosition(transaction: EntityManager): Promise<bigint> {

@@ -8,7 +8,7 @@ export interface Log {
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
-/** A server that has lived this long had no trouble starting: the pauses begin with the shortest again. */
+/** A server that has lived this long does not die of what it does first: the pauses begin with the shortest again. */
 const HEALTHY_AFTER_MS = 30_000;
 /** A start that fails, fails every few seconds in the same way: a full disk, most likely. */
 const COMPLAIN_EVERY_MS = 60_000;
@@ -24,8 +24,8 @@ export class Keeper {
   readonly #stopping = new AbortController();
   #recovery: Promise<void> = Promise.resolve();
   #startedAt = performance.now();
-  /** Starts since the last healthy one. */
-  #starts = 0;
+  /** In a row, of servers that did not live long. */
+  #deaths = 0;
 
   /**
    * @param server the one that runs
@@ -57,7 +57,7 @@ export class Keeper {
 
   async #recover(how: string | undefined): Promise<void> {
     const diedAt = performance.now();
-    if (diedAt - this.#startedAt > HEALTHY_AFTER_MS) this.#starts = 0;
+    this.#deaths = diedAt - this.#startedAt > HEALTHY_AFTER_MS ? 1 : this.#deaths + 1;
     this.#log.error({ pid: this.#server.pid, how }, 'PostgreSQL ended by itself and is started again');
     const next = await this.#next();
     if (!next) return;
@@ -70,9 +70,9 @@ export class Keeper {
   /** @returns undefined when stopped meanwhile */
   async #next(): Promise<Server | undefined> {
     const { signal } = this.#stopping;
-    for (let complainedAt = Number.NEGATIVE_INFINITY; ; ) {
-      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(this.#starts++, 10));
-      await wait(pauseMs, undefined, { signal }).catch(() => undefined);
+    let complainedAt = Number.NEGATIVE_INFINITY;
+    for (let troubles = this.#deaths; ; troubles++) {
+      await wait(pauseMs(troubles), undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return undefined;
       try {
         return await this.#start(signal);
@@ -85,3 +85,6 @@ export class Keeper {
     }
   }
 }
+
+const pauseMs = (troubles: number): number =>
+  Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(troubles - 1, 10));

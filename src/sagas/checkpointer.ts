@@ -33,6 +33,7 @@ export interface CheckpointerParts {
 export class Checkpointer {
   readonly #parts: CheckpointerParts;
   #isOwner = false;
+  #isFailing = false;
   #loadedUntil = new Date(0);
   #timers: NodeJS.Timeout[] = [];
   #saving: Promise<void> | undefined;
@@ -104,9 +105,13 @@ export class Checkpointer {
     } catch (error) {
       this.#parts.processes.giveBack(changed);
       if (error instanceof LeaseLost) this.#parts.onLeaseLost(error);
-      else this.#parts.log.warn('the engine could not store its checkpoint; it will try again', { err: error });
+      else if (!this.#isFailing)
+        this.#parts.log.warn('the engine cannot store its checkpoints for now; it goes on', { err: error });
+      this.#isFailing = true;
       return;
     }
+    if (this.#isFailing) this.#parts.log.info('the engine stores its checkpoints again');
+    this.#isFailing = false;
     for (const process of closed) {
       if (!this.#parts.processes.hasChanged(process)) this.#parts.processes.remove(process);
     }

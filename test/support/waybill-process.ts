@@ -60,6 +60,8 @@ export interface WaybillOptions {
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
+/** As `npm start` has them. */
+const NODE_OPTIONS = ['--max-semi-space-size=64'];
 /** First start on a slow machine: compiling, initdb and migrations. */
 const START_TIMEOUT_MS = 60_000;
 const READY = /Waybill is ready at (http:\/\/\S+)\/graphql/;
@@ -76,18 +78,22 @@ export async function startWaybill(options: WaybillOptions = {}): Promise<Waybil
   const { env, dataDir, keepData = dataDir !== undefined, nodeOptions = [], cwd = REPOSITORY } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
-  const child = spawn(process.execPath, [...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'], {
-    cwd,
-    env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...env },
-    // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.
-    detached: true,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [...NODE_OPTIONS, ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'],
+    {
+      cwd,
+      env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...env },
+      // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   const output = outputOf(child);
   const exited = once(child, 'exit').then(([code, signal]): Exit => ({ code, signal }));
   const watch = cleanUpWhenWeAreGone(directory, dataDir === undefined);
   if (child.pid !== undefined) watch.process(child.pid);
-  void exited.then(() => watch.process(undefined));
+  void exited.then(() => (dataDir === undefined ? watch.process(undefined) : watch.end()));
 
   const release = async () => {
     if (keepData) return;

@@ -229,6 +229,91 @@ describe('a later start', () => {
   });
 });
 
+describe('a server that dies', () => {
+  /** Starts one that is kept running, and remembers what it says. */
+  const keep = async () => {
+    const said: string[] = [];
+    const say = (_: object, message: string) => void said.push(message);
+    const server = await start({ restart: true, log: { info: say, error: say } });
+    said.length = 0;
+    return { server, said };
+  };
+  const DEATH = 'PostgreSQL ended by itself and is started again';
+  const RECOVERY = 'PostgreSQL is back';
+
+  it('is started again at the same address, once for each death', async () => {
+    const { server, said } = await keep();
+    await query(server.url, 'create table kept as select 42 as n');
+    for (const deaths of [1, 2]) {
+      const { pid } = server;
+      process.kill(pid, 'SIGKILL');
+      await until(() => server.pid !== pid);
+      expect(await query(server.url, 'select n from kept')).toEqual([[42]]);
+      expect(said).toEqual(Array.from({ length: deaths }, () => [DEATH, RECOVERY]).flat());
+    }
+    await server.stop();
+    expect(isPostmaster(server.pid, cluster())).toBe(false);
+    expect(said).toHaveLength(4);
+  });
+
+  it('is started again when it was adopted, too', async () => {
+    const parent = await startInChild();
+    await parent.kill('SIGKILL');
+    const { server, said } = await keep();
+    expect(server.adopted).toBe(true);
+    process.kill(server.pid, 'SIGKILL');
+    await until(() => server.pid !== parent.report.pid);
+    expect(await query(server.url, 'select 1')).toEqual([[1]]);
+    expect(said).toEqual([DEATH, RECOVERY]);
+    await server.stop();
+  });
+
+  it('is tried again until it starts, with one complaint', async () => {
+    const { server, said } = await keep();
+    const { pid } = server;
+    const settings = join(cluster(), 'postgresql.auto.conf');
+    await writeFile(settings, 'no_such_setting = 1\n');
+    process.kill(pid, 'SIGKILL');
+    const tries = async () => (await readFile(join(dataDir, 'postgres.log'), 'utf8')).split('FATAL').length - 1;
+    await until(async () => (await tries()) >= 3);
+    await writeFile(settings, '');
+    await until(() => server.pid !== pid);
+    expect(said).toEqual([DEATH, expect.stringMatching(/^PostgreSQL does not start: .*no_such_setting/), RECOVERY]);
+    await server.stop();
+  });
+
+  it('stays away when it is stopped meanwhile', async () => {
+    const { server, said } = await keep();
+    process.kill(server.pid, 'SIGKILL');
+    await until(() => said.length > 0);
+    await server.stop();
+    expect(said).toEqual([DEATH]);
+    expect(isPostmaster(server.pid, cluster())).toBe(false);
+  });
+
+  it('is ended half-way through its start when it is stopped meanwhile', async () => {
+    const { server, said } = await keep();
+    const { pid } = server;
+    process.kill(pid, 'SIGKILL');
+    const newest = async () => (await readPidFile(cluster()))?.pid ?? pid;
+    await until(async () => (await newest()) !== pid);
+    await server.stop();
+    expect(isPostmaster(await newest(), cluster())).toBe(false);
+    expect(said[0]).toBe(DEATH);
+  });
+
+  it('is none of the business of one who only visits', async () => {
+    const { server } = await keep();
+    const visitor = await start();
+    expect(visitor).toMatchObject({ adopted: true, pid: server.pid });
+    const { pid } = server;
+    process.kill(pid, 'SIGKILL');
+    await until(() => server.pid !== pid);
+    expect(visitor.pid).toBe(pid);
+    await server.stop();
+  });
+});
+
 describe.runIf(isRoot)('as root', () => {
   it('runs as another user', async () => {
     const server = await start();
