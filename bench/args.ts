@@ -5,6 +5,7 @@ export interface BenchOptions {
   readonly deliveries: number;
   readonly bulk: number;
   readonly inFlight: number;
+  readonly outstanding: number;
   readonly warmUp: number;
   readonly latencyRate: number;
   readonly latencySeconds: number;
@@ -20,6 +21,8 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --deliveries <n>       deliveries of the throughput phase (default 20000)
   --bulk <n>             requests in one requestDeliveries call, 1 to 1000 (default 200)
   --in-flight <n>        such calls at once (default 4)
+  --outstanding <n>      deliveries requested and not yet received at most, so that the rate is one that
+                         can be kept up (default 20000)
   --warm-up <n>          deliveries before anything is measured (default 2000)
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
@@ -46,6 +49,7 @@ export function parse(argv: readonly string[]): BenchOptions | undefined {
     deliveries: number('deliveries', 1, 10_000_000),
     bulk: number('bulk', 1, 1_000),
     inFlight: number('in-flight', 1, 64),
+    outstanding: number('outstanding', 1, 10_000_000),
     warmUp: number('warm-up', 0, 1_000_000),
     latencyRate: number('latency-rate', 1, 10_000),
     latencySeconds: number('latency-seconds', 0, 3_600),
@@ -62,6 +66,7 @@ function read(argv: readonly string[]) {
         deliveries: { type: 'string', default: '20000' },
         bulk: { type: 'string', default: '200' },
         'in-flight': { type: 'string', default: '4' },
+        outstanding: { type: 'string', default: '20000' },
         'warm-up': { type: 'string', default: '2000' },
         'latency-rate': { type: 'string', default: '500' },
         'latency-seconds': { type: 'string', default: '20' },

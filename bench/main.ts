@@ -40,7 +40,7 @@ async function benchmark(options: BenchOptions): Promise<void> {
 }
 
 async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
-  const { deliveries, bulk, inFlight, warmUp, latencyRate, latencySeconds, profile } = options;
+  const { deliveries, bulk, inFlight, outstanding, warmUp, latencyRate, latencySeconds, profile } = options;
   const busyPercentBefore = await busyPercent(1_000);
   if (busyPercentBefore > 10)
     say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
@@ -49,7 +49,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   const waybill = await cleanUp.opened(startWaybill({ nodeOptions }), (running) => running.stop());
   say(`Waybill is ready at ${waybill.url}`);
 
-  const warming = { deliveries: warmUp, bulk, inFlight };
+  const warming = { deliveries: warmUp, bulk, inFlight, outstanding };
   if (warmUp > 0) await throughput(await prepareLoad(waybill, receiver, 'bench-warm-up'), warming);
   if (warmUp > 0) await rawLoop(receiver, warmUp);
   const rawBefore = await rawLoop(receiver, deliveries);
@@ -57,7 +57,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
 
   const load = await prepareLoad(waybill, receiver, 'bench-throughput');
   const cpu = await cpuMeter(waybill);
-  const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight });
+  const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight, outstanding });
   const used = cpu();
   say(`deliveries: ${Math.round(deliveries / seconds)}/s`);
   const rawAfter = await rawLoop(receiver, deliveries);

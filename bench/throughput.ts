@@ -2,6 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Load, requestInput } from './workload.js';
 
 const POLL_MS = 20;
+/** How often the receiver is asked how far it is, while more is requested. */
+const WATCH_MS = 4;
 /** At this rate, a tenth of what old peers do, something is wrong and waiting longer would not help. */
 const SLOWEST_PER_SECOND = 200;
 const PATIENCE_MS = 10_000;
@@ -13,6 +15,14 @@ export interface Throughput {
   readonly seconds: number;
 }
 
+export interface Pressure {
+  readonly deliveries: number;
+  readonly bulk: number;
+  readonly inFlight: number;
+  /** Deliveries requested and not yet received, at most. */
+  readonly outstanding: number;
+}
+
 /**
  * Requests so many deliveries in bulks and waits until each is delivered and visible.
  *
@@ -20,7 +30,7 @@ export interface Throughput {
  */
 export async function throughput(
   load: Load,
-  { deliveries, bulk, inFlight }: { deliveries: number; bulk: number; inFlight: number },
+  { deliveries, bulk, inFlight, outstanding }: Pressure,
 ): Promise<Throughput> {
   const { waybill, receiver, organizationId } = load;
   const patienceMs = PATIENCE_MS + (deliveries / SLOWEST_PER_SECOND) * 1_000;
@@ -28,8 +38,18 @@ export async function throughput(
   const elapsed = () => (performance.now() - startedAt) / 1_000;
 
   let next = 0;
+  let received = 0;
+  const watch = new AbortController();
+  const watching = (async () => {
+    while (!watch.signal.aborted) {
+      received = (await receiver.count()).distinct;
+      await delay(WATCH_MS);
+    }
+  })();
   const client = async () => {
     while (next < deliveries) {
+      while (next - received >= outstanding) await delay(WATCH_MS);
+      if (next >= deliveries) return;
       const first = next;
       next = Math.min(first + bulk, deliveries);
       const inputs = Array.from({ length: next - first }, (_, index) => requestInput(load, first + index));
@@ -39,7 +59,10 @@ export async function throughput(
       );
     }
   };
-  await Promise.all(Array.from({ length: inFlight }, client));
+  await Promise.all(Array.from({ length: inFlight }, client)).finally(async () => {
+    watch.abort();
+    await watching;
+  });
   const acceptedSeconds = elapsed();
 
   // The receiver is asked first: counting in the database would take from what is measured.
