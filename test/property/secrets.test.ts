@@ -25,12 +25,12 @@ const key = fc.oneof(
 );
 const secret = fc.string({ minLength: 1 }).filter((text) => text !== hidden);
 
-/** Nested objects whose text leaves begin with "s:" are the secrets; the rest is no secret. */
+/** Nested objects whose text leaves begin with "§:" are the secrets; the rest is no secret. */
 const configs = fc.letrec<{ node: Json; object: JsonObject }>((tie) => ({
   node: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
-    secret.map((text): Json => `s:${text}`),
-    fc.oneof(fc.integer(), fc.boolean(), fc.constant(null), fc.constant(['s:in a list'])) as fc.Arbitrary<Json>,
+    secret.map((text): Json => `§:${text}`),
+    fc.oneof(fc.integer(), fc.boolean(), fc.constant(null), fc.constant(['§:in a list'])) as fc.Arbitrary<Json>,
     tie('object'),
   ),
   object: fc.dictionary(key, tie('node'), { maxKeys: 4, noNullPrototype: true }),
@@ -45,7 +45,7 @@ function secretsIn(config: JsonObject, path: string[] = []): string[][] {
   });
 }
 /** Found by chance only now and then. */
-const examples: [JsonObject][] = [[JSON.parse('{"__proto__":"s:secret"}')]];
+const examples: [JsonObject][] = [[JSON.parse('{"__proto__":"§:secret"}')]];
 /** Through the log: what is stored is JSON. */
 const stored = <Value>(value: Value): Value => JSON.parse(JSON.stringify(value)) as Value;
 
@@ -66,7 +66,7 @@ describe('secrets of a configuration', () => {
         const paths = secretsIn(config);
         const shown = JSON.stringify(splitSecrets(config, paths).config);
         expect(shown.split(JSON.stringify(hidden)).length - 1).toBe(paths.length);
-        expect(shown.replaceAll('s:in a list', '')).not.toContain('"s:');
+        expect(shown.replaceAll('§:in a list', '')).not.toContain('"§:');
       }),
     );
   });
