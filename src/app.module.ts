@@ -90,9 +90,14 @@ export class AppModule {
         DestinationOrderHandler,
         {
           provide: Deliveries,
-          inject: [CommandBus],
-          useFactory: (bus: CommandBus) =>
-            new Deliveries(intake, executor, (orders) => bus.execute(new DeliveryOrders(orders))),
+          inject: [CommandBus, Engine],
+          useFactory: (bus: CommandBus, engine: Engine) =>
+            new Deliveries(
+              intake,
+              executor,
+              (orders) => bus.execute(new DeliveryOrders(orders)),
+              () => engine.status().inMemory >= config.engine.maxUnderWay,
+            ),
         },
         {
           provide: Destinations,

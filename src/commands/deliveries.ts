@@ -1,7 +1,7 @@
 import { type DeliveryCommand, decide, delivery } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
-import { badInput } from '../domain/rejection.js';
+import { badInput, reject } from '../domain/rejection.js';
 import type { RequestDeliveryInput } from './delivery-input.js';
 import type { CommandExecutor, Executed, ExecuteResult, Known, Refused } from './executor.js';
 import { newId } from './ids.js';
@@ -23,19 +23,25 @@ export interface Accepted extends Executed<DeliveryState, DeliveryEvent> {
 /** Sends orders on their way; the CommandBus in the running product. */
 export type SendOrders = (orders: readonly DeliveryOrder[]) => Promise<ExecuteResult<DeliveryState, DeliveryEvent>[]>;
 
+const tooBusy = reject('RATE_LIMITED', 'more deliveries are under way than fit; send this again in a few seconds');
+
 /** What people and service teams ask of deliveries. */
 export class Deliveries {
   readonly #intake: Intake;
   readonly #executor: CommandExecutor;
   readonly #send: SendOrders;
+  readonly #isFull: () => boolean;
 
-  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders) {
+  /** @param isFull whether more is under way than can be kept in memory */
+  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders, isFull: () => boolean = () => false) {
     this.#intake = intake;
     this.#executor = executor;
     this.#send = send;
+    this.#isFull = isFull;
   }
 
   async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
+    if (this.#isFull()) return tooBusy;
     const prepared = await this.#intake.prepare(input, requester, new Date());
     if (!prepared.ok) return prepared;
     if ('replayed' in prepared) return replayed(prepared.id, prepared.replayed);
@@ -47,6 +53,7 @@ export class Deliveries {
     requests: readonly DeliveryRequest[],
     key: string | undefined,
   ): Promise<(Accepted | Refused)[] | Refused> {
+    if (this.#isFull()) return tooBusy;
     const now = new Date();
     const earlier = new Map<string, DeliveryOrder>();
     const answers: (Accepted | Refused | undefined)[] = [];

@@ -2,7 +2,7 @@ import type { FieldProblem } from './vocabulary.js';
 
 /** An expected "no", as data; the codes are those of the public API. A broken invariant throws instead. */
 export interface Rejection {
-  readonly code: 'NOT_FOUND' | 'BAD_USER_INPUT' | 'CONFLICT' | 'IDEMPOTENCY_CONFLICT' | 'FORBIDDEN';
+  readonly code: 'NOT_FOUND' | 'BAD_USER_INPUT' | 'CONFLICT' | 'IDEMPOTENCY_CONFLICT' | 'FORBIDDEN' | 'RATE_LIMITED';
   readonly message: string;
   readonly fields?: readonly FieldProblem[];
 }

@@ -24,6 +24,12 @@ const MAX_COMMIT = 4_096;
 /** How long the other threads of this process may wait to hear of a commit. */
 const TELL_OTHERS_MS = 3;
 
+/** Nothing can be stored until this process is started again, with room on its disk. */
+export class LogUnavailable extends Error {
+  override name = 'LogUnavailable';
+  readonly code = 'LOG_UNAVAILABLE';
+}
+
 interface PendingAppend {
   readonly streamId: string;
   readonly recorded: readonly RecordedEvent[];
@@ -82,11 +88,16 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   }
 
   override async close(): Promise<void> {
-    this.#broken ??= new Error('the event log is closed');
+    this.#broken ??= new LogUnavailable('the event log is closed');
     clearTimeout(this.#telling);
     await Promise.allSettled([...this.#uncommitted.values()].map(({ done }) => done));
     this.#out.close();
     await super.close();
+  }
+
+  override async head(): Promise<bigint> {
+    if (this.#broken) throw this.#broken;
+    return await super.head();
   }
 
   protected override headPosition(): number {
@@ -220,7 +231,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
    * log refuses all further appends; a restart finds it as the last good commit left it.
    */
   #fail(cause: unknown): Error {
-    this.#broken ??= new Error(`the event log could not be written: ${(cause as Error).message}`, { cause });
+    this.#broken ??= new LogUnavailable(`the event log could not be written: ${(cause as Error).message}`, { cause });
     return this.#broken;
   }
 }

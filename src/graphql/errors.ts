@@ -2,7 +2,7 @@ import { type ASTNode, BREAK, GraphQLError, type GraphQLFormattedError, Kind, pa
 import type { Rejection } from '../domain/rejection.js';
 import type { FieldProblem } from '../domain/vocabulary.js';
 
-export type ErrorCode = Rejection['code'] | 'UNAUTHENTICATED' | 'RATE_LIMITED' | 'UNAVAILABLE' | 'INTERNAL';
+export type ErrorCode = Rejection['code'] | 'UNAUTHENTICATED' | 'UNAVAILABLE' | 'INTERNAL';
 
 /** An expected failure: it reaches the client as it is. */
 export class ApiError extends GraphQLError {
@@ -81,7 +81,7 @@ function clientMistake(
 const isUnavailable = ({ code, message }: { code?: string; message: string }): boolean =>
   code === undefined
     ? /^(Connection terminated|timeout exceeded when trying to connect)/.test(message)
-    : /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
+    : /^(LOG_UNAVAILABLE|ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
 
 /** Inside an input object, problems are named from the object on, as they are when the domain finds them. */
 const withinInput = (path: string): string => path.replace(/^[A-Za-z_]\w*\.(?!\d)/, '');

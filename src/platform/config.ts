@@ -64,6 +64,8 @@ const limits = z.strictObject({
 const engine = z.strictObject({
   /** Default 128 attempts in flight at once. */
   concurrency: wholeNumber(1, 10_000).default(128),
+  /** Default 100,000 deliveries under way, 7 KB each; beyond it requests are answered with RATE_LIMITED. */
+  maxUnderWay: wholeNumber(1, 100_000_000).default(100_000),
   /** Default 1,000 ms between two write-behind checkpoints: how much is folded again after a crash. */
   checkpointIntervalMs: wholeNumber(10, 60_000).default(1_000),
   /** Default 8,000 ms for attempts in flight at SIGTERM; the rest of the 10 s is for closing the stores. */

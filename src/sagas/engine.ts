@@ -160,7 +160,7 @@ export class Engine {
     for (const leg of state.legs) {
       if (leg.progress.tag !== 'attempting') continue;
       const { attempt } = leg.progress;
-      void this.#parts.targets
+      const doubt = this.#parts.targets
         .resolve(leg.routes[attempt.route] ?? { channel: attempt.channel })
         .then((target) => {
           // A message that brings the process down must not do so for ever.
@@ -171,6 +171,7 @@ export class Engine {
           const command = { type: 'DeclareInDoubt', now: now(), leg: leg.leg, resolution } as const;
           return this.#decide(id, command, derivedId(id, `doubt/${leg.leg}/${attempt.number}`));
         });
+      this.#inBackground(id, doubt);
     }
   }
 
@@ -235,12 +236,13 @@ export class Engine {
     const reaction = react(state, now(), (leg) => busy.has(leg));
     if (reaction.wakeAt === undefined) this.#wake.delete(id);
     else this.#wake.set(id, Date.parse(reaction.wakeAt));
-    for (const dependency of reaction.awaits) void this.#awaitEnd(id, dependency);
+    for (const dependency of reaction.awaits) this.#inBackground(id, this.#awaitEnd(id, dependency));
     for (const { leg } of reaction.attempts) {
       busy.add(leg);
       this.#queue.add(state.request.priority, () => this.#attempt(process, leg));
     }
-    if (reaction.commands.length > 0 && !process.deciding) void this.#carryOut(process, reaction.commands);
+    if (reaction.commands.length > 0 && !process.deciding)
+      this.#inBackground(id, this.#carryOut(process, reaction.commands));
   }
 
   /** Lets go of a delivery that has ended. One with a row stays until the checkpoint has deleted that. */
@@ -292,7 +294,7 @@ export class Engine {
     if (!outcome) return;
     this.#processes.stopWaiting(waiter, dependency);
     const command = { type: 'ResolveDependency', now: now(), deliveryId: dependency, ...outcome } as const;
-    void this.#decide(waiter, command, derivedId(waiter, `dependency/${dependency}`));
+    this.#inBackground(waiter, this.#decide(waiter, command, derivedId(waiter, `dependency/${dependency}`)));
   }
 
   /** Stores a decision, for as long as it takes. @returns true when it changed the delivery */
@@ -328,6 +330,13 @@ export class Engine {
         await pause(pauseMs, this.#stop.signal);
       }
     }
+  }
+
+  /** What is cut off by a shutdown is done again at the next start; anything else is a defect, and is said. */
+  #inBackground(deliveryId: string, work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      if (!this.#stop.signal.aborted) this.#parts.log.error('a reaction failed', { deliveryId, err: error });
+    });
   }
 
   #fail(error: Error): void {

@@ -81,6 +81,28 @@ describe('Waybill starts', () => {
   });
 });
 
+describe('Waybill under more than it can hold', () => {
+  it('says so instead of growing, and takes requests again when there is room', async () => {
+    const config = join(await folder(), 'waybill.yaml');
+    await writeFile(config, 'engine:\n  maxUnderWay: 3\n');
+    const receiver = await startWebhookReceiver({ respond: () => 'silence' });
+    const waybill = await startWaybill({ env: { WAYBILL_CONFIG: config } });
+    const api = client(waybill);
+    const request = { to: [{ channel: 'WEBHOOK', address: receiver.url }] };
+    const ids = [];
+    for (let n = 0; n < 3; n++) ids.push((await api.request(request)).id);
+    await expect.poll(() => receiver.received.length, { interval: 5 }).toBe(3);
+    const REQUEST = 'mutation ($input: RequestDeliveryInput!) { requestDelivery(input: $input) { replayed } }';
+    const again = () => api.refusal(REQUEST, { input: { organizationId: 'hospital-001', ...request } });
+    expect(await again()).toEqual([{ code: 'RATE_LIMITED', paths: [] }]);
+    receiver.respond = () => ({ status: 204 });
+    for (const id of ids) await api.act('cancelDelivery', { id });
+    await expect.poll(again, { timeout: 20_000, interval: 100 }).toEqual([]);
+    await waybill.stop();
+    await receiver.close();
+  });
+});
+
 describe('Waybill does not start, and says why in one line,', () => {
   const oneLine = (text: string) => text.trim().split('\n');
 

@@ -41,7 +41,7 @@ describe('defaults and the environment', () => {
       logLevel: 'info',
       providers: [],
       limits: { maxBodyBytes: 26_214_400, maxAttachmentBytes: 10_485_760, maxQueryDepth: 12, maxQueryCost: 5_000 },
-      engine: { concurrency: 128, checkpointIntervalMs: 1_000, drainTimeoutMs: 8_000 },
+      engine: { concurrency: 128, maxUnderWay: 100_000, checkpointIntervalMs: 1_000, drainTimeoutMs: 8_000 },
       projections: { batchEvents: 1_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000 },
     });
   });
