@@ -3,7 +3,7 @@
  * The `waybill` command. In a checkout it builds what is missing or older than its source, because npm is told to run
  * no scripts of its own; a packaged Waybill has only dist/ and starts at once.
  *
- * Most of what a delivery allocates lives for milliseconds; with room for it (64 MiB) a fifth of the CPU time is saved.
+ * Most of what a delivery allocates lives for milliseconds; with room for it (64 MiB) about a tenth of the CPU time is saved.
  * `npm start` and the image name the same flag.
  *
  * Nothing is imported statically, so that an old Node reaches the line that tells what is wrong.

@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import type { ExecuteResult, Order } from '../commands/executor.js';
 import { derivedId } from '../commands/ids.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
@@ -10,6 +8,7 @@ import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { Attempts } from './attempt.js';
 import { AttemptQueue } from './attempt-queue.js';
 import { Checkpointer } from './checkpointer.js';
+import { Decisions, type SendOrder } from './decisions.js';
 import { dependencyOutcome, react } from './delivery-process.js';
 import type { EngineLog } from './engine-log.js';
 import type { EngineStore } from './engine-store.js';
@@ -18,18 +17,13 @@ import type { Targets } from './targets.js';
 import { WakeQueue } from './wake-queue.js';
 
 const STREAMS = 'delivery-';
-/** Between tries to store a decision while the log does not answer; doubles up to the longest. */
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 5_000;
 
 export interface EngineParts {
   readonly reader: EventReader;
   readonly codec: EventCodec;
   readonly store: EngineStore;
   readonly targets: Targets;
-  readonly order: (
-    order: Order<DeliveryState, DeliveryCommand>,
-  ) => Promise<ExecuteResult<DeliveryState, DeliveryEvent>>;
+  readonly order: SendOrder;
   readonly disableDestination: (destinationId: string, reason: string) => Promise<void>;
   readonly log: EngineLog;
 }
@@ -66,6 +60,7 @@ export class Engine {
   readonly #processes = new ProcessTable();
   readonly #queue: AttemptQueue;
   readonly #attempts: Attempts;
+  readonly #decisions: Decisions;
   readonly #wake = new WakeQueue((ids) => this.#actOn(ids));
   readonly #checkpointer: Checkpointer;
   readonly #stop = new AbortController();
@@ -79,9 +74,15 @@ export class Engine {
     this.#parts = parts;
     this.#options = options;
     this.#queue = new AttemptQueue(options.concurrency);
+    this.#decisions = new Decisions({
+      order: parts.order,
+      processOf: async (id) => this.#processes.get(id) ?? (await this.#load(id)),
+      log: parts.log,
+      signal: this.#stop.signal,
+    });
     this.#attempts = new Attempts({
       targets: parts.targets,
-      decide: (id, command, commandId) => this.#decide(id, command, commandId),
+      decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
       disableDestination: parts.disableDestination,
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
     });
@@ -117,7 +118,11 @@ export class Engine {
   /** Takes no new attempt, waits for those under way, stores where it stands and gives its partitions back. */
   async stop(): Promise<void> {
     const ended = this.#queue.close();
-    const deadline = setTimeout(() => this.#attempts.abort(), this.#options.drainTimeoutMs);
+    const deadline = setTimeout(() => {
+      this.#attempts.abort();
+      // Also what waits for a log that does not answer: it would keep its attempt, and us, from ending.
+      this.#stop.abort();
+    }, this.#options.drainTimeoutMs);
     await ended;
     clearTimeout(deadline);
     this.#stop.abort();
@@ -169,7 +174,7 @@ export class Engine {
         })
         .then((resolution) => {
           const command = { type: 'DeclareInDoubt', now: now(), leg: leg.leg, resolution } as const;
-          return this.#decide(id, command, derivedId(id, `doubt/${leg.leg}/${attempt.number}`));
+          return this.#decisions.store(id, command, derivedId(id, `doubt/${leg.leg}/${attempt.number}`));
         });
       this.#inBackground(id, doubt);
     }
@@ -274,7 +279,7 @@ export class Engine {
     process.deciding = true;
     try {
       for (const command of commands)
-        await this.#decide(process.id, command, derivedId(process.id, `${command.type}/${process.revision}`));
+        await this.#decisions.store(process.id, command, derivedId(process.id, `${command.type}/${process.revision}`));
     } finally {
       process.deciding = false;
     }
@@ -294,42 +299,7 @@ export class Engine {
     if (!outcome) return;
     this.#processes.stopWaiting(waiter, dependency);
     const command = { type: 'ResolveDependency', now: now(), deliveryId: dependency, ...outcome } as const;
-    this.#inBackground(waiter, this.#decide(waiter, command, derivedId(waiter, `dependency/${dependency}`)));
-  }
-
-  /** Stores a decision, for as long as it takes. @returns true when it changed the delivery */
-  async #decide(id: string, command: DeliveryCommand, commandId: string): Promise<boolean> {
-    const process = this.#processes.get(id) ?? (await this.#load(id));
-    const { state } = process;
-    if (state.tag === 'absent') throw new Error(`delivery ${id} is decided upon, but was never requested`);
-    const { organizationId, correlationId } = state.request;
-    const envelope = { organizationId, commandId, actor: 'engine', ...(correlationId && { correlationId }) };
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-      try {
-        const known = { state: process.state, revision: process.revision };
-        const result = await this.#parts.order({ id, command, envelope, known });
-        if (!result.ok) {
-          const { code, message } = result.rejection;
-          this.#parts.log.warn('a delivery refused a decision', {
-            deliveryId: id,
-            command: command.type,
-            code,
-            message,
-          });
-          return false;
-        }
-        process.decided = Math.max(process.decided, result.revision ?? -1);
-        return result.position !== undefined;
-      } catch (error) {
-        if (this.#stop.signal.aborted) throw error;
-        this.#parts.log.warn('a decision could not be stored yet', {
-          deliveryId: id,
-          command: command.type,
-          err: error,
-        });
-        await pause(pauseMs, this.#stop.signal);
-      }
-    }
+    this.#inBackground(waiter, this.#decisions.store(waiter, command, derivedId(waiter, `dependency/${dependency}`)));
   }
 
   /** What is cut off by a shutdown is done again at the next start; anything else is a defect, and is said. */
@@ -350,7 +320,3 @@ export class Engine {
 }
 
 const now = (): string => new Date().toISOString();
-
-/** Ends early, and quietly, when the engine stops. */
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  delay(ms, undefined, { signal }).catch(() => undefined);

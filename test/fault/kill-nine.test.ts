@@ -54,6 +54,7 @@ test(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 1_2
       // Each kill waits until work is under way again, so that it hits something.
       const before = receiver.received.length;
       while (receiver.received.length < before + DELIVERIES / KILLS / 4 && !isDone) await delay(5);
+      // Not a wait for anything: the kill is to come at any moment of what is going on.
       await delay(Math.random() * 150);
       await running.kill();
       running = await start();
@@ -78,7 +79,7 @@ test(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 1_2
         break;
       }
       expect(answer?.errors ?? []).toEqual([]);
-      await delay(20);
+      await delay(20); // as a client pauses before it tries again
     }
   }
   isDone = true;

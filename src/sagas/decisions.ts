@@ -1,0 +1,66 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ExecuteResult, Order } from '../commands/executor.js';
+import type { DeliveryCommand } from '../domain/delivery.js';
+import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { DeliveryState } from '../domain/delivery-state.js';
+import type { EngineLog } from './engine-log.js';
+import type { Process } from './process-table.js';
+
+/** Between tries to store a decision while the log does not answer; doubles up to the longest. */
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 5_000;
+
+export type SendOrder = (
+  order: Order<DeliveryState, DeliveryCommand>,
+) => Promise<ExecuteResult<DeliveryState, DeliveryEvent>>;
+
+export interface DecisionPorts {
+  readonly order: SendOrder;
+  /** The delivery as the engine knows it, read from the log if it is not in memory. */
+  readonly processOf: (id: string) => Promise<Process>;
+  readonly log: EngineLog;
+  /** Ends the waiting for a log that does not answer. */
+  readonly signal: AbortSignal;
+}
+
+/** How what the engine has decided gets into the log: again and again until it is stored, refused, or the engine stops. */
+export class Decisions {
+  readonly #ports: DecisionPorts;
+
+  constructor(ports: DecisionPorts) {
+    this.#ports = ports;
+  }
+
+  /**
+   * @param commandId the same for each try of one decision, so that it is stored once
+   * @returns true when it changed the delivery
+   * @throws when the engine stops before the decision is stored
+   */
+  async store(id: string, command: DeliveryCommand, commandId: string): Promise<boolean> {
+    const { order, processOf, log, signal } = this.#ports;
+    const process = await processOf(id);
+    const { state } = process;
+    if (state.tag === 'absent') throw new Error(`delivery ${id} is decided upon, but was never requested`);
+    const { organizationId, correlationId } = state.request;
+    const envelope = { organizationId, commandId, actor: 'engine', ...(correlationId && { correlationId }) };
+    const subject = { deliveryId: id, command: command.type };
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      try {
+        const known = { state: process.state, revision: process.revision };
+        const result = await order({ id, command, envelope, known });
+        if (!result.ok) {
+          const { code, message } = result.rejection;
+          log.warn('a delivery refused a decision', { ...subject, code, message });
+          return false;
+        }
+        process.decided = Math.max(process.decided, result.revision ?? -1);
+        return result.position !== undefined;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        log.warn('a decision could not be stored yet', { ...subject, err: error });
+        // Ends early, and quietly, when the engine stops: the next try is then the last.
+        await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import { Decisions, type SendOrder } from '../../../src/sagas/decisions.js';
+import { ProcessTable } from '../../../src/sagas/process-table.js';
+import { at, DELIVERY, requested } from '../../support/deliveries.js';
+
+const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
+const expire = { type: 'Expire', now: at(1) } as const;
+
+function decisions(order: SendOrder, signal: AbortSignal = new AbortController().signal) {
+  const process = new ProcessTable().add(DELIVERY, false);
+  const event = requested();
+  new ProcessTable().fold(process, event, 0);
+  return new Decisions({ order, processOf: async () => process, log: silent, signal });
+}
+
+it('a decision is stored once the log answers again, under the same command id', async () => {
+  const ids: string[] = [];
+  const order: SendOrder = async ({ envelope }) => {
+    ids.push(envelope.commandId);
+    if (ids.length < 3) throw new Error('the log does not answer');
+    return { ok: true, state: { tag: 'absent' }, revision: 1, events: [], position: 7n };
+  };
+  expect(await decisions(order).store(DELIVERY, expire, 'same')).toBe(true);
+  expect(ids).toEqual(['same', 'same', 'same']);
+});
+
+it('a shutdown does not wait for a log that never answers', async () => {
+  const stop = new AbortController();
+  let tries = 0;
+  const order: SendOrder = async () => {
+    if (++tries === 5) stop.abort();
+    throw new Error('the log does not answer');
+  };
+  await expect(decisions(order, stop.signal).store(DELIVERY, expire, 'id')).rejects.toThrow('does not answer');
+  expect(tries).toBe(5);
+});
+
+it('what the delivery refuses is not tried again', async () => {
+  let tries = 0;
+  const order: SendOrder = async () => {
+    tries++;
+    return { ok: false, rejection: { code: 'CONFLICT', message: 'no' } };
+  };
+  expect(await decisions(order).store(DELIVERY, expire, 'id')).toBe(false);
+  expect(tries).toBe(1);
+});
