@@ -1,7 +1,7 @@
 import { BroadcastChannel } from 'node:worker_threads';
-import { type Database, open, type RootDatabase } from 'lmdb';
+import { type Database, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import { decodeRecord } from './embedded-record.js';
-import type { EventReader, RecordedEvent, SubscribeOptions, SubscriptionBatch } from './event-store.js';
+import type { EventReader, RecordedEvent, StreamRange, SubscribeOptions, SubscriptionBatch } from './event-store.js';
 
 export interface LogTables {
   readonly env: RootDatabase;
@@ -48,16 +48,21 @@ export class EmbeddedLogReader implements EventReader {
     this.#announcements.unref();
   }
 
-  async readStream(streamId: string, options: { from?: number; limit?: number } = {}): Promise<RecordedEvent[]> {
+  async readStream(streamId: string, range: StreamRange = {}): Promise<RecordedEvent[]> {
     this.refresh();
-    const { from = 0, limit = Number.MAX_SAFE_INTEGER } = options;
-    const range = this.#tables.index.getRange({
+    const { limit = Number.MAX_SAFE_INTEGER, direction = 'forwards' } = range;
+    const isForwards = direction === 'forwards';
+    const from = range.from ?? (isForwards ? 0 : Number.MAX_SAFE_INTEGER);
+    // LMDB's start is inclusive, its end is not; no revision is below 0.
+    const end = isForwards ? [streamId, Number.MAX_SAFE_INTEGER] : [streamId];
+    const positions = this.#tables.index.getRange({
       start: [streamId, from],
-      end: [streamId, Number.MAX_SAFE_INTEGER],
+      end,
       limit,
-    });
+      reverse: !isForwards,
+    } as never);
     const events: RecordedEvent[] = [];
-    for (const { value } of range) events.push(this.at(value));
+    for (const { value } of positions) events.push(this.at(value));
     return events;
   }
 
@@ -70,6 +75,12 @@ export class EmbeddedLogReader implements EventReader {
   async readAll(after: bigint, limit: number): Promise<RecordedEvent[]> {
     this.refresh();
     return this.eventsAfter(Number(after), limit);
+  }
+
+  async readAllBackwards(before: bigint | 'end', limit: number): Promise<RecordedEvent[]> {
+    this.refresh();
+    const newest = before === 'end' ? this.headPosition() : Math.min(Number(before) - 1, this.headPosition());
+    return this.#batch({ start: newest, end: 0, reverse: true, limit });
   }
 
   async head(): Promise<bigint> {
@@ -117,14 +128,7 @@ export class EmbeddedLogReader implements EventReader {
   }
 
   protected eventsAfter(after: number, limit: number): RecordedEvent[] {
-    const events: RecordedEvent[] = [];
-    let bytes = 0;
-    for (const { key, value } of this.#tables.log.getRange({ start: after + 1, limit })) {
-      events.push(decodeRecord(key, value));
-      bytes += value.length;
-      if (bytes >= MAX_BATCH_BYTES) break;
-    }
-    return events;
+    return this.#batch({ start: after + 1, limit });
   }
 
   protected lastPositionOf(streamId: string): number | undefined {
@@ -142,6 +146,17 @@ export class EmbeddedLogReader implements EventReader {
   /** Lets every waiting subscription look again. */
   protected wake(): void {
     for (const look of [...this.#waiting]) look();
+  }
+
+  #batch(range: RangeOptions): RecordedEvent[] {
+    const events: RecordedEvent[] = [];
+    let bytes = 0;
+    for (const { key, value } of this.#tables.log.getRange(range)) {
+      events.push(decodeRecord(key, value));
+      bytes += value.length;
+      if (bytes >= MAX_BATCH_BYTES) break;
+    }
+    return events;
   }
 
   #news(signal: AbortSignal): Promise<void> {

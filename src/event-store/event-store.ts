@@ -20,8 +20,8 @@ export interface EventStore extends EventReader {
 }
 
 export interface EventReader {
-  /** A stream's events from `from` (inclusive, default its beginning), forwards; empty when there is no such stream. */
-  readStream(streamId: string, options?: { from?: number; limit?: number }): Promise<RecordedEvent[]>;
+  /** A stream's events, from its beginning unless told otherwise; empty when there is no such stream. */
+  readStream(streamId: string, options?: StreamRange): Promise<RecordedEvent[]>;
   /** The stream's newest event, if it exists. */
   readLast(streamId: string): Promise<RecordedEvent | undefined>;
   /**
@@ -29,6 +29,8 @@ export interface EventReader {
    * none only when there are none.
    */
   readAll(after: bigint, limit: number): Promise<RecordedEvent[]>;
+  /** The same towards the log's beginning: events before `before` (exclusive), the newest first. */
+  readAllBackwards(before: bigint | 'end', limit: number): Promise<RecordedEvent[]>;
   /** Position of the newest event; 0n when the log is empty. */
   head(): Promise<bigint>;
   /**
@@ -37,6 +39,14 @@ export interface EventReader {
    * even when the filter left nothing.
    */
   subscribe(options: SubscribeOptions): AsyncIterable<SubscriptionBatch>;
+}
+
+export interface StreamRange {
+  /** The first revision to read, inclusive; default the stream's first, or backwards its newest. */
+  readonly from?: number;
+  /** Most events to read; default all. */
+  readonly limit?: number;
+  readonly direction?: 'forwards' | 'backwards';
 }
 
 /** The revision the stream must be at (that of its newest event), or that it must not, or must, exist. */

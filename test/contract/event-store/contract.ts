@@ -203,6 +203,31 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
     });
 
     describe('reads', () => {
+      it('a stream backwards, from its end or a revision', async () => {
+        const stream = newStream();
+        const events = idsOf(await appended(stream, 5)).reverse();
+        const backwards = async (range: { from?: number; limit?: number } = {}) =>
+          idsOf(await store.readStream(stream, { ...range, direction: 'backwards' }));
+        expect(await backwards()).toEqual(events);
+        expect(await backwards({ limit: 2 })).toEqual(events.slice(0, 2));
+        expect(await backwards({ from: 2 })).toEqual(events.slice(2));
+        expect(await backwards({ from: 3, limit: 3 })).toEqual(events.slice(1, 4));
+        expect(await backwards({ from: 0 })).toEqual(events.slice(4));
+        expect(await store.readStream(newStream(), { direction: 'backwards' })).toEqual([]);
+      });
+
+      it('everything backwards, from the end or a position', async () => {
+        const [first, second, third] = await store
+          .append(newStream(), 'no-stream', newEvents(3))
+          .then((result) => store.readAllBackwards(positionOf(result) + 1n, 3))
+          .then((read) => read.reverse());
+        expect(await store.readAllBackwards((third as RecordedEvent).position, 2)).toEqual([second, first]);
+        expect(await store.readAllBackwards((third as RecordedEvent).position, 1)).toEqual([second]);
+        const newest = await store.readAllBackwards('end', 1);
+        expect(newest[0]?.position).toBeGreaterThanOrEqual((third as RecordedEvent).position);
+        expect(await store.readAllBackwards(0n, 10)).toEqual([]);
+      });
+
       it('a stream from a revision on, up to a limit', async () => {
         const stream = newStream();
         const events = idsOf(await appended(stream, 5));
