@@ -13,6 +13,9 @@ if (major < 20 || (major === 20 && minor < 19)) {
   fail(`Waybill needs Node.js 20.19 or newer; this is ${process.versions.node}.`);
 }
 
+// Before anything is imported: graphql and others check their arguments again and again where this is not said.
+process.env.NODE_ENV ??= 'production';
+
 try {
   await buildFromSource();
   const { main } = await import('../dist/cli/main.js');

@@ -133,5 +133,5 @@ const replayed = (id: string, known: Known<DeliveryState>): Accepted => ({
 
 function accepted(id: string, result: ExecuteResult<DeliveryState, DeliveryEvent> | undefined): Accepted | Refused {
   if (!result) throw new Error(`no answer to the order for delivery ${id}`);
-  return result.ok ? { ...result, id, replayed: result.events.length === 0 } : result;
+  return result.ok ? { id, replayed: result.events.length === 0, ...result } : result;
 }

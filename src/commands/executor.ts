@@ -94,10 +94,7 @@ export class CommandExecutor {
         else appends.push({ task, known, events: decision.events });
       }
       open = [];
-      const answers = await this.#append(
-        decider.category,
-        appends.map(({ task, ...rest }) => ({ ...rest, order: task.order })),
-      );
+      const answers = await this.#append(decider.category, appends);
       for (const [at, answer] of answers.entries()) {
         const { task, known, events } = appends[at] as (typeof appends)[number];
         if (answer.ok && !answer.idempotent) {
@@ -117,9 +114,13 @@ export class CommandExecutor {
 
   async #append(
     category: string,
-    appends: readonly { order: Order<unknown, unknown>; known: Known<unknown>; events: readonly DomainEvent[] }[],
+    appends: readonly {
+      readonly task: { readonly order: Order<unknown, unknown> };
+      readonly known: Known<unknown>;
+      readonly events: readonly DomainEvent[];
+    }[],
   ): Promise<AppendResult[]> {
-    const encoded = appends.map(({ order, known, events }) => ({
+    const encoded = appends.map(({ task: { order }, known, events }) => ({
       streamId: `${category}-${order.id}`,
       expected: known.revision ?? ('no-stream' as const),
       events: events.map(

@@ -203,14 +203,20 @@ function recordOutcome(
   const leg = legOf(state, attempt.leg);
   if (isRecorded(leg, attempt)) return record();
   if (outcome.kind === 'accepted') {
-    const { kind: _, ...accepted } = outcome;
-    return record({ type: 'AttemptSucceeded', at: now, data: { ...attempt, ...accepted } });
+    const { delivered, providerMessageId, warning } = outcome;
+    const data = {
+      delivered,
+      ...(providerMessageId !== undefined && { providerMessageId }),
+      ...(warning !== undefined && { warning }),
+      ...attempt,
+    };
+    return record({ type: 'AttemptSucceeded', at: now, data });
   }
   const { failure, retryAfterMs } = outcome;
   const failed: DeliveryEvent = {
     type: 'AttemptFailed',
     at: now,
-    data: { ...attempt, failure, ...(retryAfterMs !== undefined && { retryAfterMs }) },
+    data: { failure, ...(retryAfterMs !== undefined && { retryAfterMs }), ...attempt },
   };
   // A delivery that was cancelled meanwhile keeps the truth about the attempt, but nothing follows from it.
   if (state.tag === 'ended') return record(failed);
@@ -243,7 +249,7 @@ function declareInDoubt(
 ): Result {
   const { progress } = legOf(state, number);
   if (progress.tag !== 'attempting') return record();
-  return record({ type: 'AttemptInDoubt', at: now, data: { ...progress.attempt, resolution } });
+  return record({ type: 'AttemptInDoubt', at: now, data: { resolution, ...progress.attempt } });
 }
 
 function expire(now: Instant, state: Existing): Result {

@@ -129,7 +129,9 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
 
     const recorded = events.map((event, offset): RecordedEvent => {
       const position = BigInt(this.#next++);
-      return { ...event, streamId, revision: first + offset, position, created };
+      const { id, type, data, metadata } = event;
+      // Not spread: V8 adds to a spread object one property at a time, which costs microseconds.
+      return { streamId, revision: first + offset, position, id, type, data, metadata, created };
     });
     const done = new Promise<AppendResult>((resolve, reject) => {
       this.#queue.push({ streamId, recorded, records, resolve, reject });

@@ -27,7 +27,7 @@ export class DeliveryPresenter {
 
   /** @param attempts reads the attempts from the same read models the row is from */
   fromRow(row: DeliveryRow, asOf: bigint, attempts: () => Promise<unknown>): PresentedDelivery {
-    return { ...row, asOf, attempts, history: () => this.#history(row.id, row.revision) };
+    return { asOf, attempts, history: () => this.#history(row.id, row.revision), ...row };
   }
 
   /** What a command left, without waiting for a read model. */
@@ -60,10 +60,10 @@ export class DeliveryPresenter {
     const view = viewOf(deliveries, id, events);
     if (!view) throw new Error(`delivery ${id} has no events`);
     return {
-      ...deliveryRow(view),
       asOf: view.position,
       attempts: () => attemptsOf(id, events),
       history: () => this.#history(id, view.revision),
+      ...deliveryRow(view),
     };
   }
 

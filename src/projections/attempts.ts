@@ -69,7 +69,6 @@ function attemptRow(deliveryId: string, { event, organizationId }: Decoded<Deliv
 }
 
 const started = (deliveryId: string, organizationId: string, attempt: AttemptRef): AttemptRow => ({
-  ...attemptIds({ deliveryId, leg: attempt.leg, number: attempt.number }),
   deliveryId,
   organizationId,
   leg: attempt.leg,
@@ -84,6 +83,7 @@ const started = (deliveryId: string, organizationId: string, attempt: AttemptRef
   error: null,
   providerMessageId: null,
   warning: null,
+  ...attemptIds({ deliveryId, leg: attempt.leg, number: attempt.number }),
 });
 
 type AttemptKey = Pick<AttemptRow, 'deliveryId' | 'leg' | 'number'>;

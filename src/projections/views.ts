@@ -109,7 +109,11 @@ function marked(
     case 'AttemptStarted':
       return markLeg(event.data.leg, (mark) => attempted(mark, event.data.startedAt));
     case 'AttemptSucceeded':
-      return markLeg(event.data.leg, (mark) => ({ ...attempted(mark, event.data.startedAt), sentAt: event.at }));
+      return markLeg(event.data.leg, (mark) => ({
+        firstAttemptAt: mark.firstAttemptAt ?? event.data.startedAt,
+        sentAt: event.at,
+        categories: mark.categories,
+      }));
     case 'AttemptFailed':
       return markLeg(event.data.leg, (mark) =>
         failed(attempted(mark, event.data.startedAt), event.data.failure.category),
@@ -122,7 +126,7 @@ function marked(
 }
 
 const attempted = (mark: LegMarks, startedAt: Instant): LegMarks =>
-  mark.firstAttemptAt === undefined ? { ...mark, firstAttemptAt: startedAt } : mark;
+  mark.firstAttemptAt === undefined ? { firstAttemptAt: startedAt, ...mark } : mark;
 
 const failed = (mark: LegMarks, category: ErrorCategory): LegMarks =>
   mark.categories.includes(category) ? mark : { ...mark, categories: [...mark.categories, category] };
