@@ -49,9 +49,16 @@ export default {
     ),
     forbid(
       'event-store-has-few-packages',
-      { path: '^src/event-store/' },
+      { path: '^src/event-store/', pathNot: '^src/event-store/eventstoredb/' },
       { dependencyTypes: ['npm'], pathNot: '^node_modules/lmdb/' },
-      'Everything rests on the log, so it rests on as little as possible: LMDB. Another store means another package here.',
+      'Everything rests on the log, so it rests on as little as possible: LMDB. Another store is a folder of its own.',
+    ),
+    forbid(
+      'eventstoredb-has-few-packages',
+      { path: '^src/event-store/eventstoredb/' },
+      { dependencyTypes: ['npm'], pathNot: '^node_modules/(@eventstore/db-client|@grpc/grpc-js)/' },
+      'EventStoreDB is spoken to by its own client, its stubs and the gRPC they are made for; whoever runs the embedded ' +
+        'log must be able to do without them.',
     ),
     mayImport(
       'commands-know-domain-and-log',

@@ -12,11 +12,21 @@ export default defineConfig({
     }),
   ],
   test: {
-    include: ['test/**/*.test.ts'],
     globalSetup: 'test/global-setup.ts',
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: 'forks',
     maxWorkers: 2,
+    projects: [
+      { extends: true, test: { name: 'embedded', include: ['test/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'eventstoredb',
+          include: ['test/e2e/{api,delivery,start}.test.ts'],
+          env: { WAYBILL_TEST_LOG: 'eventstoredb' },
+        },
+      },
+    ],
   },
 });

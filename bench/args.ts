@@ -11,6 +11,8 @@ export interface BenchOptions {
   readonly latencySeconds: number;
   readonly profile?: string;
   readonly json: boolean;
+  /** The event log is an EventStoreDB test server. */
+  readonly eventstoredb: boolean;
 }
 
 export const HELP = `Measures Waybill through its public API: accept a request with a 500-byte body, make one HTTP POST of it, record
@@ -27,6 +29,7 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
   --profile <folder>     write CPU profiles of Waybill, one for each thread, which slows it down by about a tenth
+  --eventstoredb         keep the log in an EventStoreDB test server instead of the embedded one
   --json                 print the result as JSON and nothing else on standard output
   --help                 print this
 `;
@@ -55,6 +58,7 @@ export function parse(argv: readonly string[]): BenchOptions | undefined {
     latencySeconds: number('latency-seconds', 0, 3_600),
     ...(values.profile !== undefined && { profile: resolve(values.profile) }),
     json: values.json ?? false,
+    eventstoredb: values.eventstoredb ?? false,
   };
 }
 
@@ -72,6 +76,7 @@ function read(argv: readonly string[]) {
         'latency-seconds': { type: 'string', default: '20' },
         profile: { type: 'string' },
         json: { type: 'boolean' },
+        eventstoredb: { type: 'boolean' },
         help: { type: 'boolean' },
       },
     }).values;

@@ -46,7 +46,9 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
   const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
   const nodeOptions = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
-  const waybill = await cleanUp.opened(startWaybill({ nodeOptions }), (running) => running.stop());
+  const waybill = await cleanUp.opened(startWaybill({ nodeOptions, eventStoreDb: options.eventstoredb }), (running) =>
+    running.stop(),
+  );
   say(`Waybill is ready at ${waybill.url}`);
 
   const warming = { deliveries: warmUp, bulk, inFlight, outstanding };

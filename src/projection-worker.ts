@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { openEventReader } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
-import { EmbeddedLogReader } from './event-store/embedded-log-reader.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './projections/messages.js';
 import { ProjectionRunner } from './projections/runner.js';
 
@@ -11,10 +11,10 @@ const PROGRESS_MS = 5;
 
 if (!parentPort) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
-const { logPath, ...settings } = workerData as WorkerSettings;
+const { log, ...settings } = workerData as WorkerSettings;
 const say = (message: FromWorker) => port.postMessage(message);
 
-const reader = EmbeddedLogReader.open(logPath);
+const reader = await openEventReader(log);
 let progressDue: NodeJS.Timeout | undefined;
 
 function tellProgress(): void {

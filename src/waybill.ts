@@ -7,8 +7,9 @@ import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { createChannels } from './channels/registry.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
+import { identityOf, openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
-import { EmbeddedLog } from './event-store/embedded-log.js';
+import type { EventStoreLocation } from './event-store/event-store.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -55,8 +56,6 @@ export class Waybill {
   }
 
   static async #start(config: Config, logger: Logger, closings: Closing[]): Promise<Waybill> {
-    if (config.eventStoreUrl !== undefined)
-      throw new Error('EVENTSTORE_URL: this version of Waybill has the embedded event log only; leave it unset.');
     const directory = await openDataDirectory(config.dataDir);
     closings.push(() => directory.release());
     const { key, isNew } = await adminKey(config);
@@ -65,10 +64,13 @@ export class Waybill {
       ? { connectionString: config.databaseUrl }
       : await startEmbeddedPostgres(config, directory.instanceId, logger, closings);
 
-    const logPath = join(directory.path, 'log');
-    await mkdir(logPath, { recursive: true, mode: 0o700 });
-    const store = EmbeddedLog.open(logPath);
+    const log = await locate(config, directory.path);
+    const onTrouble = (error: Error) => logger.warn({ err: error }, 'the connection to the event store was lost');
+    const store = await openEventStore(log, onTrouble).catch((error: Error) => {
+      throw config.eventStoreUrl ? new Error(`EVENTSTORE_URL: ${error.message}`, { cause: error }) : error;
+    });
     closings.push(() => store.close());
+    const logId = await identityOf(store);
     const headAtStart = await store.head();
 
     const database = await openDatabase({ connection: postgres, entities }).catch((error: Error) => {
@@ -77,15 +79,15 @@ export class Waybill {
     closings.push(() => database.destroy());
     // The embedded database can be reached from this data directory only, and that is locked.
     const isAlone = !config.databaseUrl;
-    const eventLog = { instanceId: directory.instanceId, head: headAtStart };
-    await matchDerivedState(database, eventLog, { isShared: !isAlone }, logger);
+    const whose = { isShared: !isAlone, instanceId: directory.instanceId };
+    await matchDerivedState(database, { id: logId, head: () => store.head() }, whose, logger);
     const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
     pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
     closings.push(() => pool.end());
 
     const { batchEvents, batchDelayMs } = config.projections;
     const codec = new EventCodec();
-    const projections = new ProjectionHost({ reader: store, codec, postgres, logPath, batchEvents, batchDelayMs });
+    const projections = new ProjectionHost({ reader: store, codec, postgres, log, batchEvents, batchDelayMs });
     projections.start();
     closings.push(() => projections.stop());
     const reads = new ReadSide(database, projections);
@@ -130,6 +132,14 @@ export class Waybill {
     engine.start();
     return new Waybill(url, directory.path, isNew ? key : undefined, closings);
   }
+}
+
+/** The event store that is configured, else the embedded log, whose folder is made if it is missing. */
+async function locate({ eventStoreUrl }: Config, dataDir: string): Promise<EventStoreLocation> {
+  if (eventStoreUrl !== undefined) return { url: eventStoreUrl };
+  const path = join(dataDir, 'log');
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return { path };
 }
 
 async function startEmbeddedPostgres(config: Config, instanceId: string, logger: Logger, closings: Closing[]) {

@@ -1,6 +1,10 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { type Database, open, type RangeOptions, type RootDatabase } from 'lmdb';
-import { decodeRecord } from './embedded-record.js';
+import { checkDataFile, DATA_FILE } from './embedded-file.js';
+import { decodeRecord, LogCorrupted } from './embedded-record.js';
 import type { EventReader, RecordedEvent, StreamRange, SubscribeOptions, SubscriptionBatch } from './event-store.js';
 
 export interface LogTables {
@@ -17,14 +21,56 @@ const DEFAULT_BATCH = 500;
 /** A batch ends early when its records are this large together: events may hold attachments. */
 const MAX_BATCH_BYTES = 16 * 1024 * 1024;
 
+/** @throws LogCorrupted, Error, one line: the file is no log, is damaged, or cannot be opened; or there is none to read */
 export function openTables(path: string, readOnly: boolean): LogTables {
-  // overlappingSync off: a commit's promise resolves after its fsync, and no reader sees what could still be lost.
-  const env = open({ path, readOnly, maxDbs: 8, overlappingSync: false, noSubdir: false });
-  return {
-    env,
-    log: env.openDB<Buffer, number>('log', { encoding: 'binary' }),
-    index: env.openDB<number, [string, number]>('index', {}),
-  };
+  const tables = openTablesUnchecked(path, readOnly);
+  try {
+    checkHead(tables);
+    return tables;
+  } catch (error) {
+    void tables.env.close();
+    throw cannotOpen(path, error as Error);
+  }
+}
+
+/** The same for a log whose two tables may not agree. */
+export function openTablesUnchecked(path: string, readOnly: boolean): LogTables {
+  if (readOnly && !existsSync(join(path, DATA_FILE))) throw new Error(`there is no event log in ${path}`);
+  const { tables } = checkDataFile(path, !readOnly);
+  let env: RootDatabase | undefined;
+  try {
+    // overlappingSync off: a commit's promise resolves after its fsync, and no reader sees what could still be lost.
+    // eventTurnBatching off: the batches are the log's own; of lmdb's, a failure would reject a promise that nobody has.
+    env = open({ path, readOnly, maxDbs: 8, overlappingSync: false, eventTurnBatching: false, noSubdir: false });
+    // Made in this order, and only in a new file: elsewhere, that one is missing means that the file is another.
+    const log = env.openDB<Buffer, number>('log', { encoding: 'binary', create: tables === 0 } as never);
+    const index = log && env.openDB<number, [string, number]>('index', { create: tables < 2 } as never);
+    // What lmdb's types do not tell: a table that is not there, and may not be made, is undefined.
+    if (!log || !index) throw new LogCorrupted('it has not the tables of an event log');
+    return { env, log, index };
+  } catch (error) {
+    void env?.close();
+    throw cannotOpen(path, error as Error);
+  }
+}
+
+function cannotOpen(path: string, error: Error): Error {
+  const message = `the event log in ${path} cannot be opened: ${error.message}`;
+  return error instanceof LogCorrupted ? new LogCorrupted(message) : new Error(message, { cause: error });
+}
+
+/** What can be told of a whole log by its newest event: there are as many entries as positions, in both tables. */
+function checkHead({ log, index }: LogTables): void {
+  const [events, entries] = [log, index].map((table) => (table.getStats() as { entryCount: number }).entryCount);
+  let head = 0;
+  for (const { key, value } of log.getRange({ reverse: true, limit: 1 })) {
+    head = key;
+    const { streamId, revision } = decodeRecord(key, value);
+    if (index.get([streamId, revision]) !== head)
+      throw new LogCorrupted(`its newest event, at position ${head}, is not in its index`);
+  }
+  if (events !== head) throw new LogCorrupted(`it has ${events} events, but its newest is at position ${head}`);
+  if (entries !== events) throw new LogCorrupted(`it has ${events} events and ${entries} entries in its index`);
 }
 
 /**
@@ -50,26 +96,12 @@ export class EmbeddedLogReader implements EventReader {
 
   async readStream(streamId: string, range: StreamRange = {}): Promise<RecordedEvent[]> {
     this.refresh();
-    const { limit = Number.MAX_SAFE_INTEGER, direction = 'forwards' } = range;
-    const isForwards = direction === 'forwards';
-    const from = range.from ?? (isForwards ? 0 : Number.MAX_SAFE_INTEGER);
-    // LMDB's start is inclusive, its end is not; no revision is below 0.
-    const end = isForwards ? [streamId, Number.MAX_SAFE_INTEGER] : [streamId];
-    const positions = this.#tables.index.getRange({
-      start: [streamId, from],
-      end,
-      limit,
-      reverse: !isForwards,
-    } as never);
-    const events: RecordedEvent[] = [];
-    for (const { value } of positions) events.push(this.at(value));
-    return events;
+    return this.stream(streamId, range);
   }
 
   async readLast(streamId: string): Promise<RecordedEvent | undefined> {
     this.refresh();
-    const position = this.lastPositionOf(streamId);
-    return position === undefined ? undefined : this.at(position);
+    return this.stream(streamId, { direction: 'backwards', limit: 1 })[0];
   }
 
   async readAll(after: bigint, limit: number): Promise<RecordedEvent[]> {
@@ -88,6 +120,10 @@ export class EmbeddedLogReader implements EventReader {
     return BigInt(this.headPosition());
   }
 
+  eventsBetween(after: bigint, upTo: bigint): number {
+    return upTo > after ? Number(upTo - after) : 0;
+  }
+
   async *subscribe(options: SubscribeOptions): AsyncGenerator<SubscriptionBatch> {
     const { prefixes, batchSize = DEFAULT_BATCH, signal } = options;
     let after = Number(options.after);
@@ -101,6 +137,8 @@ export class EmbeddedLogReader implements EventReader {
         announced = after >= head;
         const events = prefixes ? read.filter((event) => startsWithAny(event.streamId, prefixes)) : read;
         yield { events, position: BigInt(after), caughtUp: announced };
+        // A long way behind, there is always more to read: everybody else of this thread comes in between.
+        if (!announced) await nextTurn();
       } else if (!announced) {
         announced = true;
         yield { events: [], position: BigInt(after), caughtUp: true };
@@ -117,6 +155,23 @@ export class EmbeddedLogReader implements EventReader {
     await this.#tables.env.close();
   }
 
+  protected stream(streamId: string, range: StreamRange): RecordedEvent[] {
+    const { limit = Number.MAX_SAFE_INTEGER, direction = 'forwards' } = range;
+    const isForwards = direction === 'forwards';
+    const from = range.from ?? (isForwards ? 0 : Number.MAX_SAFE_INTEGER);
+    // LMDB's start is inclusive, its end is not; no revision is below 0.
+    const end = isForwards ? [streamId, Number.MAX_SAFE_INTEGER] : [streamId];
+    const positions = this.#tables.index.getRange({
+      start: [streamId, from],
+      end,
+      limit,
+      reverse: !isForwards,
+    } as never);
+    const events: RecordedEvent[] = [];
+    for (const { value } of positions) events.push(this.#at(value));
+    return events;
+  }
+
   /** Ends this event turn's snapshot, so that the next read sees all that is committed. */
   protected refresh(): void {
     this.#tables.env.resetReadTxn();
@@ -131,21 +186,15 @@ export class EmbeddedLogReader implements EventReader {
     return this.#batch({ start: after + 1, limit });
   }
 
-  protected lastPositionOf(streamId: string): number | undefined {
-    const range = { start: [streamId, Number.MAX_SAFE_INTEGER], end: [streamId], reverse: true, limit: 1 };
-    for (const { value } of this.#tables.index.getRange(range as never)) return value;
-    return undefined;
-  }
-
-  protected at(position: number): RecordedEvent {
-    const bytes = this.#tables.log.get(position);
-    if (!bytes) throw new Error(`the event log's index names position ${position}, which the log does not have`);
-    return decodeRecord(position, bytes);
-  }
-
   /** Lets every waiting subscription look again. */
   protected wake(): void {
     for (const look of [...this.#waiting]) look();
+  }
+
+  #at(position: number): RecordedEvent {
+    const bytes = this.#tables.log.get(position);
+    if (!bytes) throw new LogCorrupted(`the event log's index names position ${position}, which the log does not have`);
+    return decodeRecord(position, bytes);
   }
 
   #batch(range: RangeOptions): RecordedEvent[] {

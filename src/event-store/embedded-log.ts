@@ -1,11 +1,16 @@
+import { statfs } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel } from 'node:worker_threads';
+import { checkAppend, checkSizes } from './append-limits.js';
 import { announcementsOf, EmbeddedLogReader, type LogTables, openTables } from './embedded-log-reader.js';
 import { encodeRecord } from './embedded-record.js';
 import {
-  AppendRefused,
   type AppendResult,
   type EventStore,
   type ExpectedRevision,
+  LogUnavailable,
   type NewEvent,
   type RecordedEvent,
   type StreamAppend,
@@ -13,29 +18,38 @@ import {
 import { RecentEvents } from './recent-events.js';
 
 /** Streams whose newest revision is kept in memory; most are written to again soon after they begin, or never. */
-const KEPT_HEADS = 65_536;
-/** Well within LMDB's bound on keys (1,978 bytes with the revision). */
-const MAX_STREAM_BYTES = 1_024;
-/** Attachments travel inside the event that requests the delivery. */
-const MAX_EVENT_BYTES = 32 * 1024 * 1024;
-
-/** Appends in one commit at most. */
-const MAX_COMMIT = 4_096;
+const KEPT_HEADS = 32_768;
+/** A commit takes no more appends beyond so many events or bytes: while it is written, the next one is being made. */
+const ENOUGH_EVENTS = 1_024;
+const ENOUGH_BYTES = 8 * 1024 * 1024;
+/** LMDB fills pages whole, a quarter more than otherwise, when told that nothing will come between. */
+const AT_THE_END = { append: true } as never; // its types have forgotten the options that it documents
+const failsWithBatch = () => undefined;
 /** How long the other threads of this process may wait to hear of a commit. */
 const TELL_OTHERS_MS = 3;
 
-/** Nothing can be stored until this process is started again, with room on its disk. */
-export class LogUnavailable extends Error {
-  override name = 'LogUnavailable';
-  readonly code = 'LOG_UNAVAILABLE';
-}
+/** How long a log that could not be written waits before it tries again, and the room on the disk that it waits for. */
+const TRY_AGAIN_MS = 1_000;
+const ROOM_BYTES = 4 * 1024 * 1024;
+const { EIO, ENOSPC } = constants.errno;
 
 interface PendingAppend {
   readonly streamId: string;
   readonly recorded: readonly RecordedEvent[];
   readonly records: readonly Buffer[];
+  readonly bytes: number;
   readonly resolve: (result: AppendResult) => void;
   readonly reject: (error: Error) => void;
+}
+
+type LmdbError = Error & { readonly code?: number };
+
+/** A stream with appends under way. */
+interface Claim {
+  readonly revision: number;
+  readonly pending: PendingAppend[];
+  /** Of the newest of them. */
+  readonly done: Promise<AppendResult>;
 }
 
 /**
@@ -46,26 +60,35 @@ interface PendingAppend {
  * Only what a commit has made durable is acknowledged and published, in log order.
  */
 export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
+  readonly #path: string;
   readonly #tables: LogTables;
   readonly #out: BroadcastChannel;
   /** Revisions of streams with appends that are not committed yet; all others are in the index. */
-  readonly #uncommitted = new Map<string, { revision: number; appends: number; done: Promise<AppendResult> }>();
-  /** Committed revisions, the most recently written last. */
-  readonly #heads = new Map<string, number>();
+  readonly #uncommitted = new Map<string, Claim>();
+  /**
+   * Committed revisions: of what was written lately, and of what was before that. To drop the oldest entry of one large
+   * map instead costs V8 ten times as much as all else that is done with it.
+   */
+  #heads = new Map<string, number>();
+  #olderHeads = new Map<string, number>();
   readonly #recent = new RecentEvents();
   readonly #queue: PendingAppend[] = [];
-  #committing = false;
+  #committing: Promise<void> | undefined;
   #telling: NodeJS.Timeout | undefined;
+  #trying: NodeJS.Timeout | undefined;
   #next: number;
   #durable: number;
-  #broken: Error | undefined;
+  /** Why nothing can be appended. */
+  #problem: LogUnavailable | undefined;
 
+  /** @throws Error, one line for the operator: the file is damaged or no log, or it cannot be opened */
   static override open(path: string): EmbeddedLog {
     return new EmbeddedLog(path, openTables(path, false));
   }
 
   private constructor(path: string, tables: LogTables) {
     super(path, tables);
+    this.#path = path;
     this.#tables = tables;
     this.#out = new BroadcastChannel(announcementsOf(path));
     this.#out.unref();
@@ -73,14 +96,13 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     this.#next = this.#durable + 1;
   }
 
-  async append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
-    if (this.#broken) throw this.#broken;
-    if (events.length === 0) throw new AppendRefused('an append needs at least one event');
-    if (Buffer.byteLength(streamId) > MAX_STREAM_BYTES || streamId === '')
-      throw new AppendRefused(`the name of a stream must have from 1 to ${MAX_STREAM_BYTES} bytes`);
-    const actual = this.#revisionOf(streamId, expected);
-    if (!matches(expected, actual)) return await this.#repeated(streamId, expected, events, actual);
-    return await this.#write(streamId, (actual ?? -1) + 1, events);
+  append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
+    // Not an async function: on the busiest path of all, its promises would cost more than the checks.
+    try {
+      return this.#append(streamId, expected, events);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   async appendMany(appends: readonly StreamAppend[]): Promise<AppendResult[]> {
@@ -88,15 +110,16 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   }
 
   override async close(): Promise<void> {
-    this.#broken ??= new LogUnavailable('the event log is closed');
+    this.#problem ??= new LogUnavailable('the event log is closed');
+    clearTimeout(this.#trying);
+    await this.#committing;
     clearTimeout(this.#telling);
-    await Promise.allSettled([...this.#uncommitted.values()].map(({ done }) => done));
     this.#out.close();
     await super.close();
   }
 
   override async head(): Promise<bigint> {
-    if (this.#broken) throw this.#broken;
+    if (this.#problem) throw this.#problem;
     return await super.head();
   }
 
@@ -108,8 +131,19 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     return this.#recent.after(after, limit) ?? super.eventsAfter(after, limit);
   }
 
+  #append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
+    if (this.#problem) throw this.#problem;
+    checkAppend(streamId, events);
+    if (expected === 'stream-exists') return this.#extend(streamId, events);
+    const actual = this.#revisionOf(streamId, expected);
+    if (actual !== (expected === 'no-stream' ? undefined : expected))
+      return this.#repeated(streamId, expected, events, actual);
+    return this.#write(streamId, (actual ?? -1) + 1, events);
+  }
+
   #revisionOf(streamId: string, expected: ExpectedRevision): number | undefined {
-    const known = this.#uncommitted.get(streamId)?.revision ?? this.#heads.get(streamId);
+    const known =
+      this.#uncommitted.get(streamId)?.revision ?? this.#heads.get(streamId) ?? this.#olderHeads.get(streamId);
     if (known !== undefined) return known;
     // A snapshot from before the last commit would not know what that has written.
     this.refresh();
@@ -120,12 +154,15 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     return undefined;
   }
 
-  async #write(streamId: string, first: number, events: readonly NewEvent[]): Promise<AppendResult> {
+  #write(streamId: string, first: number, events: readonly NewEvent[]): Promise<AppendResult> {
     const created = new Date().toISOString();
-    const records = events.map((event, offset) => encodeRecord(streamId, first + offset, event, created));
-    const tooLarge = records.find((record) => record.length > MAX_EVENT_BYTES);
-    if (tooLarge)
-      throw new AppendRefused(`an event of ${tooLarge.length} bytes is over the limit of ${MAX_EVENT_BYTES}`);
+    let bytes = 0;
+    const records = events.map((event, offset) => {
+      const record = encodeRecord(streamId, first + offset, event, created);
+      bytes += record.length;
+      checkSizes(record.length, bytes);
+      return record;
+    });
 
     const recorded = events.map((event, offset): RecordedEvent => {
       const position = BigInt(this.#next++);
@@ -134,89 +171,116 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
       return { streamId, revision: first + offset, position, id, type, data, metadata, created };
     });
     const done = new Promise<AppendResult>((resolve, reject) => {
-      this.#queue.push({ streamId, recorded, records, resolve, reject });
+      this.#queue.push({ streamId, recorded, records, bytes, resolve, reject });
     });
-    this.#claim(streamId, first + events.length - 1, done);
-    if (!this.#committing) {
-      this.#committing = true;
-      // What else this turn appends comes along.
-      setImmediate(() => void this.#commitAll());
-    }
-    return await done;
+    this.#claim(this.#queue.at(-1) as PendingAppend, first + events.length - 1, done);
+    this.#committing ??= this.#commitAll();
+    return done;
   }
 
-  /** One commit after the other; each takes all that has come while the one before was on its way to the disk. */
+  /** One commit after the other; each takes what has come while the one before was on its way to the disk. */
   async #commitAll(): Promise<void> {
+    // What else this turn appends comes along.
+    await nextTurn();
     while (this.#queue.length > 0) {
-      const batch = this.#queue.splice(0, MAX_COMMIT);
+      const batch = this.#nextBatch();
       try {
         await this.#commit(batch);
       } catch (error) {
-        const failure = this.#fail(error);
-        for (const { reject } of [...batch, ...this.#queue.splice(0)]) reject(failure);
+        await this.#fail(error as Error, batch);
         break;
       }
-      for (const { streamId, recorded, records } of batch) {
+      this.#durable = Number(batch.at(-1)?.recorded.at(-1)?.position);
+      for (const { streamId, recorded, records, resolve } of batch) {
         this.#release(streamId);
         for (const [index, event] of recorded.entries()) this.#recent.add(event, records[index]?.length ?? 0);
-        this.#keepHead(streamId, recorded.at(-1)?.revision as number);
-      }
-      this.#durable = Number(batch.at(-1)?.recorded.at(-1)?.position);
-      for (const { recorded, resolve } of batch) {
         const last = recorded.at(-1) as RecordedEvent;
+        this.#keepHead(streamId, last.revision);
         resolve({ ok: true, revision: last.revision, position: last.position, idempotent: false });
       }
       this.#announce();
     }
-    this.#committing = false;
+    this.#committing = undefined;
+  }
+
+  #nextBatch(): PendingAppend[] {
+    let [events, bytes, count] = [0, 0, 0];
+    for (const { records, bytes: size } of this.#queue) {
+      if (count > 0 && (events + records.length > ENOUGH_EVENTS || bytes + size > ENOUGH_BYTES)) break;
+      events += records.length;
+      bytes += size;
+      count++;
+    }
+    return this.#queue.splice(0, count);
   }
 
   #commit(batch: readonly PendingAppend[]): Promise<unknown> {
-    let committed: Promise<boolean> | undefined;
-    for (const { streamId, recorded, records } of batch)
-      for (const [index, { position, revision }] of recorded.entries()) {
-        this.#tables.log.put(Number(position), records[index] as Buffer);
-        committed = this.#tables.index.put([streamId, revision], Number(position));
-      }
-    return committed as Promise<boolean>;
+    const { log, index } = this.#tables;
+    return log.batch(() => {
+      // Nothing here may throw, or a part of an append would be written: keys and values were checked before.
+      for (const { streamId, recorded, records } of batch)
+        for (const [nth, { position, revision }] of recorded.entries()) {
+          log.put(Number(position), records[nth] as Buffer, AT_THE_END).catch(failsWithBatch);
+          index.put([streamId, revision], Number(position));
+        }
+    });
+  }
+
+  /** Any stream that exists takes the events, unless exactly they are its newest already. */
+  #extend(streamId: string, events: readonly NewEvent[]): Promise<AppendResult> {
+    const actual = this.#revisionOf(streamId, 'stream-exists');
+    if (actual === undefined) return Promise.resolve({ ok: false, reason: 'wrong-revision', actual });
+    if (!this.#areNewest(streamId, actual, events)) return this.#write(streamId, actual + 1, events);
+    return this.#repeated(streamId, actual - events.length, events, actual);
+  }
+
+  #areNewest(streamId: string, actual: number, events: readonly NewEvent[]): boolean {
+    // Found out at once, or an append made later could overtake this one.
+    const underWay = this.#uncommitted.get(streamId)?.pending.flatMap(({ recorded }) => recorded) ?? [];
+    const newest = underWay.slice(-events.length);
+    const from = actual + 1 - events.length;
+    if (newest.length < events.length && from >= 0) {
+      this.refresh();
+      newest.unshift(...this.stream(streamId, { from, limit: events.length - newest.length }));
+    }
+    return newest.length === events.length && newest.every(({ id }, index) => id === events[index]?.id);
   }
 
   /** The expectation is wrong: either these very events are there already, or somebody else's are. */
   async #repeated(
     streamId: string,
-    expected: ExpectedRevision,
+    expected: number | 'no-stream',
     events: readonly NewEvent[],
     actual: number | undefined,
   ): Promise<AppendResult> {
-    const wrong = { ok: false, reason: 'wrong-revision', actual } as const;
-    if (actual === undefined || expected === 'stream-exists') return wrong;
     // What they collide with may not be on disk yet; an answer may only speak of what is.
-    await this.#uncommitted.get(streamId)?.done.catch(() => undefined);
+    await this.#uncommitted.get(streamId)?.done;
     const from = expected === 'no-stream' ? 0 : expected + 1;
     const there = await this.readStream(streamId, { from, limit: events.length });
     const last = there.at(-1);
     const same = there.length === events.length && there.every((event, index) => event.id === events[index]?.id);
-    if (!last || !same) return wrong;
+    if (!last || !same) return { ok: false, reason: 'wrong-revision', actual };
     return { ok: true, revision: last.revision, position: last.position, idempotent: true };
   }
 
-  #claim(streamId: string, revision: number, done: Promise<AppendResult>): void {
-    const appends = (this.#uncommitted.get(streamId)?.appends ?? 0) + 1;
-    this.#uncommitted.set(streamId, { revision, appends, done });
+  #claim(append: PendingAppend, revision: number, done: Promise<AppendResult>): void {
+    const pending = this.#uncommitted.get(append.streamId)?.pending ?? [];
+    pending.push(append);
+    this.#uncommitted.set(append.streamId, { revision, pending, done });
   }
 
   #release(streamId: string): void {
-    const claimed = this.#uncommitted.get(streamId);
-    if (!claimed) return;
-    if (claimed.appends === 1) this.#uncommitted.delete(streamId);
-    else claimed.appends--;
+    const pending = this.#uncommitted.get(streamId)?.pending;
+    pending?.shift();
+    if (pending?.length === 0) this.#uncommitted.delete(streamId);
   }
 
   #keepHead(streamId: string, revision: number): void {
-    const before = this.#heads.get(streamId) ?? -1;
-    this.#heads.delete(streamId);
-    this.#heads.set(streamId, Math.max(before, revision));
-    if (this.#heads.size > KEPT_HEADS) this.#heads.delete(this.#heads.keys().next().value as string);
+    // Commits end in order, so what comes later is further on.
+    this.#heads.set(streamId, revision);
+    if (this.#heads.size <= KEPT_HEADS) return;
+    this.#olderHeads = this.#heads;
+    this.#heads = new Map();
   }
 
   #announce(): void {
@@ -224,22 +288,58 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     // Other threads read in batches anyway; telling them of every commit would cost more than it gives.
     this.#telling ??= setTimeout(() => {
       this.#telling = undefined;
-      if (!this.#broken) this.#out.postMessage(null);
+      if (!this.#problem) this.#out.postMessage(null);
     }, TELL_OTHERS_MS).unref();
   }
 
   /**
-   * A failed commit leaves positions assigned that were never written. Nothing after it may be acknowledged, so the
-   * log refuses all further appends; a restart finds it as the last good commit left it.
+   * A failed commit leaves positions and revisions assigned that were never written, so everybody who waits is refused,
+   * and what is known is read again from the file before anything else is appended. What was durable before stays so:
+   * a commit writes to pages that no other one uses, and its header last.
    */
-  #fail(cause: unknown): Error {
-    this.#broken ??= new LogUnavailable(`the event log could not be written: ${(cause as Error).message}`, { cause });
-    return this.#broken;
+  async #fail(error: Error & { commitError?: Promise<never> }, batch: readonly PendingAppend[]): Promise<void> {
+    const cause: LmdbError = (await error.commitError?.catch((reason: Error) => reason)) ?? error;
+    // For LMDB a write that the disk took in part, because it is full then, is an input/output error.
+    const isFull = cause.code === EIO && (await roomAt(this.#path)) < ROOM_BYTES;
+    const [, why = cause.message] = getSystemErrorMap().get(-(isFull ? ENOSPC : (cause.code ?? 0))) ?? [];
+    const canGoOn = this.#canBegin();
+    const end = canGoOn ? 'it goes on by itself once it can' : 'start Waybill again';
+    const problem = new LogUnavailable(`the event log could not be written: ${why}; ${end}`, { cause });
+    this.#problem ??= problem;
+    this.#uncommitted.clear();
+    this.#heads.clear();
+    this.#olderHeads.clear();
+    for (const { reject } of [...batch, ...this.#queue.splice(0)]) reject(problem);
+    if (canGoOn && this.#problem === problem) this.#tryAgain(problem);
+  }
+
+  /** LMDB takes no more transactions when not even the file's header could be written: nobody knows what is on the disk. */
+  #canBegin(): boolean {
+    try {
+      this.#tables.env.transactionSync(() => undefined);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #tryAgain(problem: LogUnavailable): void {
+    this.#trying = setTimeout(async () => {
+      const room = await roomAt(this.#path);
+      if (this.#problem !== problem) return;
+      if (room < ROOM_BYTES) return this.#tryAgain(problem);
+      this.refresh();
+      this.#durable = super.headPosition();
+      this.#next = this.#durable + 1;
+      this.#problem = undefined;
+      this.#announce();
+    }, TRY_AGAIN_MS).unref();
   }
 }
 
-const matches = (expected: ExpectedRevision, actual: number | undefined): boolean => {
-  if (expected === 'no-stream') return actual === undefined;
-  if (expected === 'stream-exists') return actual !== undefined;
-  return actual === expected;
-};
+/** Bytes that the disk has left for us. */
+const roomAt = (path: string): Promise<number> =>
+  statfs(path).then(
+    ({ bavail, bsize }) => bavail * bsize,
+    () => 0,
+  );

@@ -7,8 +7,14 @@ import type { JsonObject } from '../domain/vocabulary.js';
 export interface EventStore extends EventReader {
   /**
    * Appends events to one stream, all or none, when the stream is where the caller believes it to be.
-   * Appending the same event ids at the same place again is acknowledged as `idempotent`, with the first result.
+   * Appending the same event ids at the same place again is acknowledged as `idempotent`, with the first result, whatever
+   * came after them and however long ago it was. For `stream-exists`, which names no place, that place is the stream's
+   * end: events are a repetition when exactly they are its newest.
    * A wrong expectation is an answer, not an error; what throws leaves it unknown whether the events were stored.
+   *
+   * @throws AppendRefused when the store could never take it: no events, too many, too large, no name for a stream (1 to
+   *   1,024 bytes of UTF-8 without control characters); nothing was stored
+   * @throws LogUnavailable when it can store nothing now
    */
   append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult>;
   /**
@@ -33,6 +39,12 @@ export interface EventReader {
   readAllBackwards(before: bigint | 'end', limit: number): Promise<RecordedEvent[]>;
   /** Position of the newest event; 0n when the log is empty. */
   head(): Promise<bigint>;
+  /**
+   * How many events there are after `after` (exclusive) up to `upTo` (inclusive), as far as that can be told without
+   * reading them: exact in the embedded log, whose positions count events; elsewhere an estimate, at least 1 when `upTo`
+   * is beyond `after`, and 0 when it is not.
+   */
+  eventsBetween(after: bigint, upTo: bigint): number;
   /**
    * History, then what comes, as batches, forever until `signal` aborts. A slow consumer costs one batch of memory
    * and delays nobody. Every batch carries the position up to which the subscription has looked (its checkpoint),
@@ -98,7 +110,16 @@ export interface SubscriptionBatch {
   readonly caughtUp: boolean;
 }
 
+/** Where an event store is, in words that another thread understands: the embedded log's folder, or a connection string. */
+export type EventStoreLocation = { readonly path: string } | { readonly url: string };
+
 /** The store refuses an append for what it is (too large, malformed), not for where the stream stands. */
 export class AppendRefused extends Error {
   override name = 'AppendRefused';
+}
+
+/** Nothing can be read or stored for now, or the store is closed; nothing is wrong with what was asked. */
+export class LogUnavailable extends Error {
+  override name = 'LogUnavailable';
+  readonly code = 'LOG_UNAVAILABLE';
 }

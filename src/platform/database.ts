@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import type { PoolConfig } from 'pg';
 import { DataSource, type EntitySchema } from 'typeorm';
 import { FirstTables1780000000000 } from './migrations/1780000000000-first-tables.js';
+import { EventLog1780100000000 } from './migrations/1780100000000-event-log.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -20,7 +21,7 @@ export interface DatabaseOptions {
 }
 
 /** In the order in which they run, for ever; never edited once released. */
-const migrations = [FirstTables1780000000000];
+const migrations = [FirstTables1780000000000, EventLog1780100000000];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */
 const MIGRATION_LOCK = 0x57415942;

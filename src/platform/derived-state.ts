@@ -6,10 +6,10 @@ import type { DataSource, EntityManager } from 'typeorm';
  * before anybody goes on from there; otherwise events would be skipped, and nobody would notice.
  */
 export interface EventLog {
-  /** Of the instance whose log it is. */
-  readonly instanceId: string;
-  /** Position of the newest event, before this process has written any. */
-  readonly head: bigint;
+  /** A uuid that the log keeps; a copy of the log has the same. */
+  readonly id: string;
+  /** Position of the newest event. Asked for after the database, which others may be filling: it cannot be ahead then. */
+  head(): Promise<bigint>;
 }
 
 export interface Log {
@@ -18,6 +18,7 @@ export interface Log {
 
 /** Every table that a migration has made; no other is touched, whoever else may use the database. */
 export const DERIVED_TABLES = [
+  'event_log',
   'deliveries',
   'attempts',
   'destinations',
@@ -31,56 +32,59 @@ export const DERIVED_TABLES = [
 ] as const;
 
 /**
- * Makes the database this instance's, and empties it when what it holds does not follow from the log: it is ahead of
- * it (an older backup of the log has been put in place; from its end on the two tell different stories), or of another
- * log. All of it is made again from the log then.
+ * Makes the database this log's, and empties it when what it holds does not follow from the log: it is ahead of it (an
+ * older backup of the log has been put in place; from its end on the two tell different stories), or of another log. All
+ * of it is made again from the log then.
  *
  * To be called after the migrations and before anything reads a position.
  *
- * @param options.isShared whether other instances can reach the database. One that belongs to another instance is left
- *   alone then; else that instance is an earlier self, before `instance.id` was lost.
- * @throws Error, one line, when a shared database belongs to another instance; nothing is changed then
+ * @param options.isShared whether other instances can reach the database. One of another log is left alone then
+ * @param options.instanceId this instance
+ * @throws Error, one line, when a shared database is of another log, or is ahead of this one while other instances work
+ *   on it; nothing is changed then
  */
 export async function matchDerivedState(
   database: DataSource,
-  { instanceId, head }: EventLog,
-  options: { readonly isShared: boolean },
+  { id, head: headOf }: EventLog,
+  options: { readonly isShared: boolean; readonly instanceId: string },
   log: Log,
 ): Promise<void> {
   const emptied = await database.transaction(async (transaction) => {
-    const owner = await claim(transaction, instanceId);
-    if (owner !== instanceId && options.isShared)
+    const followed = await claim(transaction, id);
+    if (followed !== id && options.isShared)
       throw new Error(
-        `DATABASE_URL: this database holds the read models of another Waybill (instance ${owner}); give each its own`,
+        `DATABASE_URL: this database holds the read models of another Waybill (event log ${followed}); give each its own`,
       );
     const reached = await newestPosition(transaction);
-    if (owner === instanceId && reached <= head) return undefined;
+    const head = await headOf();
+    if (followed === id && reached <= head) return undefined;
+    if (options.isShared && (await isWorkedOn(transaction, options.instanceId)))
+      throw new Error(
+        'DATABASE_URL: this database has seen more than the event log holds, and other instances work on it; stop them first',
+      );
     await transaction.query(`truncate ${DERIVED_TABLES.join(', ')}`);
-    await claim(transaction, instanceId);
-    return { owner, reached: reached.toString(), head: head.toString() };
+    await claim(transaction, id);
+    return { followed, reached: reached.toString(), head: head.toString() };
   });
   if (!emptied) return;
-  const why = emptied.owner === instanceId ? 'has seen more than this event log holds' : 'was filled from another log';
+  const why = emptied.followed === id ? 'has seen more than this event log holds' : 'was filled from another log';
   log.warn(emptied, `the database ${why}: all read models are emptied and made again from the log`);
 }
 
-/**
- * The engine's partitions say whose the database is. The first is taken at once, and expired, so that it keeps nobody
- * waiting: of two instances that are given the same new database, the second finds the first one's name.
- *
- * @returns the owner, this instance unless another one was there before
- */
-async function claim(transaction: EntityManager, instanceId: string): Promise<string> {
-  await transaction.query(
-    `insert into engine_partitions (partition, owner, epoch, expires_at, position)
-     values (0, $1, 0, now(), 0) on conflict do nothing`,
+/** @returns the log that the database follows: this one, unless another one was there before */
+async function claim(transaction: EntityManager, id: string): Promise<string> {
+  await transaction.query('insert into event_log (id) values ($1) on conflict do nothing', [id]);
+  const [followed] = await transaction.query<{ id: string }[]>('select id from event_log');
+  return followed?.id ?? id;
+}
+
+/** Whether another instance holds a lease on a part of the deliveries. */
+async function isWorkedOn(transaction: EntityManager, instanceId: string): Promise<boolean> {
+  const leases = await transaction.query<object[]>(
+    'select 1 from engine_partitions where expires_at > now() and owner <> $1 limit 1',
     [instanceId],
   );
-  const [other] = await transaction.query<{ owner: string }[]>(
-    'select owner from engine_partitions where owner <> $1 limit 1',
-    [instanceId],
-  );
-  return other?.owner ?? instanceId;
+  return leases.length > 0;
 }
 
 async function newestPosition(transaction: EntityManager): Promise<bigint> {

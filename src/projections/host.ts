@@ -1,3 +1,4 @@
+import type { EventStoreLocation } from '../event-store/event-store.js';
 import { Latest } from './latest.js';
 import type { Rebuild } from './member.js';
 import {
@@ -12,10 +13,10 @@ import { WorkerRunner } from './worker-runner.js';
 
 export interface HostOptions extends RunnerOptions {
   /**
-   * The embedded log's folder: the projections then run in a thread of their own, which reads it there. Without it they
-   * run in this thread, which is what tests do: threads do not get their compiler.
+   * Where the log is: the projections then run in a thread of their own, which reads it there. Without it they run in
+   * this thread, which is what tests do: threads do not get their compiler.
    */
-  readonly logPath?: string;
+  readonly log?: EventStoreLocation;
 }
 
 export interface ProjectionStatus extends Omit<ProjectionProgress, 'isBehind'> {
@@ -57,11 +58,9 @@ export class ProjectionHost {
         for (const queue of this.#rebuilds) queue.push(rebuild.id, rebuild);
       },
     };
-    const { logPath, reader: _, codec: __, projections: ___, ...settings } = options;
+    const { log, reader: _, codec: __, projections: ___, ...settings } = options;
     this.#runner =
-      logPath === undefined
-        ? new ProjectionRunner(options, observer)
-        : new WorkerRunner({ logPath, ...settings }, observer);
+      log === undefined ? new ProjectionRunner(options, observer) : new WorkerRunner({ log, ...settings }, observer);
   }
 
   start(): void {

@@ -1,12 +1,12 @@
 import type pg from 'pg';
+import type { EventStoreLocation } from '../event-store/event-store.js';
 import type { Rebuild } from './member.js';
 import type { DeliveryChange, ProjectionProgress } from './runner.js';
 
 /** What the main thread and the projection thread say to each other. */
 
 export interface WorkerSettings {
-  /** The embedded log's folder. */
-  readonly logPath: string;
+  readonly log: EventStoreLocation;
   readonly postgres: pg.ClientConfig;
   readonly batchEvents?: number;
   readonly batchDelayMs?: number;

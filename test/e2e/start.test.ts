@@ -82,7 +82,7 @@ describe('Waybill starts', () => {
 });
 
 describe('Waybill under more than it can hold', () => {
-  it('says so instead of growing, and takes requests again when there is room', async () => {
+  it('says so instead of growing, and takes requests again when there is room', { timeout: 60_000 }, async () => {
     const config = join(await folder(), 'waybill.yaml');
     await writeFile(config, 'engine:\n  maxUnderWay: 3\n');
     const receiver = await startWebhookReceiver({ respond: () => 'silence' });
@@ -127,7 +127,7 @@ describe('Waybill does not start, and says why in one line,', () => {
     await waybill.stop();
   });
 
-  it('when a setting is wrong', async () => {
+  it('when a setting is wrong', { timeout: 60_000 }, async () => {
     const WAYBILL_DATA = await folder();
     const wrong = async (env: Record<string, string>) => {
       const { code, stderr } = await refusedStart({ WAYBILL_DATA, ...env });
@@ -138,7 +138,7 @@ describe('Waybill does not start, and says why in one line,', () => {
     expect(await wrong({ PORT: 'http' })).toContain('PORT');
     expect(await wrong({ WAYBILL_ADMIN_KEY: 'short' })).toContain('WAYBILL_ADMIN_KEY');
     expect(await wrong({ WAYBILL_ALLOWED_NETWORKS: 'home' })).toContain('WAYBILL_ALLOWED_NETWORKS');
-    expect(await wrong({ EVENTSTORE_URL: 'esdb://127.0.0.1:2113' })).toContain('EVENTSTORE_URL');
+    expect(await wrong({ EVENTSTORE_URL: 'esdb://127.0.0.1:9?tls=false' })).toContain('EVENTSTORE_URL');
     expect(await wrong({ DATABASE_URL: 'postgresql://127.0.0.1:9/waybill' })).toContain('DATABASE_URL');
     const config = join(await folder(), 'waybill.yaml');
     await writeFile(config, 'engine:\n  concurency: 3\n');

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ClientConfig } from 'pg';
 import { startPostgres } from '../../src/platform/embedded-postgres.js';
 import { Connection } from '../../src/projections/connection.js';
 import { digest } from '../../src/projections/digest.js';
@@ -11,8 +12,13 @@ const silent = { info: () => undefined, error: () => undefined };
 export async function digests({ dataDir }: { readonly dataDir: string }): Promise<Record<string, string>> {
   const instanceId = (await readFile(join(dataDir, 'instance.id'), 'utf8')).trim();
   // The running server answers, so it is only looked up; it is not ours to stop.
-  const { connection: server } = await startPostgres({ dataDir, instanceId, log: silent });
-  const connection = await Connection.open(server, () => undefined);
+  const { connection } = await startPostgres({ dataDir, instanceId, log: silent });
+  return await digestsIn(connection);
+}
+
+/** The same of a database that several instances share. */
+export async function digestsIn(database: ClientConfig): Promise<Record<string, string>> {
+  const connection = await Connection.open(database, () => undefined);
   try {
     const all = projections.map(async (projection) => [projection.name, (await digest(connection, projection)).sha256]);
     return Object.fromEntries(await Promise.all(all));

@@ -9,6 +9,7 @@ import { Pool } from 'undici';
 import { readIfPresent } from '../../src/platform/data-directory.js';
 import { CLUSTER, SYSTEM_DIRECTORY } from '../../src/platform/postgres-account.js';
 import { isPostmaster, readPidFile, stopPostmaster } from '../../src/platform/postmaster.js';
+import { eventStoreOf, isEventStoreDbWanted, removeEventStoreOf } from './event-store-of.js';
 
 /** A whole Waybill, as its users start it, in a process of its own. */
 export interface WaybillProcess {
@@ -52,6 +53,8 @@ export interface WaybillOptions {
   readonly dataDir?: string;
   /** Default false. True lets `stop` leave a new folder alone; it lasts as long as the calling process, at most. */
   readonly keepData?: boolean;
+  /** Default: as WAYBILL_TEST_LOG says, else false. True keeps the log in an EventStoreDB test server. */
+  readonly eventStoreDb?: boolean;
   /** For node itself: `--cpu-prof` … */
   readonly nodeOptions?: readonly string[];
   /** Default: the root of the repository. */
@@ -78,12 +81,14 @@ export async function startWaybill(options: WaybillOptions = {}): Promise<Waybil
   const { env, dataDir, keepData = dataDir !== undefined, nodeOptions = [], cwd = REPOSITORY } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
+  const { eventStoreDb = isEventStoreDbWanted } = options;
+  const log = eventStoreDb ? { EVENTSTORE_URL: (await eventStoreOf(directory)).url } : {};
   const child = spawn(
     process.execPath,
     [...NODE_OPTIONS, ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'],
     {
       cwd,
-      env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...env },
+      env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...log, ...env },
       // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -134,6 +139,7 @@ export async function startWaybill(options: WaybillOptions = {}): Promise<Waybil
 
 /** Removes a data directory that no Waybill runs on, with the PostgreSQL that a killed one left behind. */
 export async function removeDataDir(dataDir: string): Promise<void> {
+  await removeEventStoreOf(dataDir);
   for (const home of await postgresHomes(dataDir)) {
     const cluster = join(home, CLUSTER);
     const left = await readPidFile(cluster);

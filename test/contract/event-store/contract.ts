@@ -1,32 +1,32 @@
-import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   AppendRefused,
   type AppendResult,
   type EventStore,
   type RecordedEvent,
-  type SubscribeOptions,
-  type SubscriptionBatch,
 } from '../../../src/event-store/event-store.js';
 import { idsOf, newEvent, newEvents } from '../../support/logs.js';
+import { compareWithModel } from './model.js';
+import { newPrefix, newStream, readAllAfter, subscribed } from './reading.js';
 
 /**
  * What every event store must do, whatever is behind it. The store may be full of other events, and others may write
  * to it meanwhile: every test has streams of its own.
  *
  * @param open opens the same store every time; closed before it is opened again
+ * @param options.numRuns default 12: how many random stories are compared with the model
  */
-export function eventStoreContract(name: string, open: () => Promise<EventStore>): void {
+export function eventStoreContract(
+  name: string,
+  open: () => Promise<EventStore>,
+  { numRuns = 12 }: { readonly numRuns?: number } = {},
+): void {
   describe(`${name}, as an event store`, () => {
     let store: EventStore;
     beforeAll(async () => {
       store = await open();
     });
     afterAll(() => store.close());
-
-    /** All streams of one test begin with a prefix that no other has. */
-    const newPrefix = () => `test${randomUUID().replaceAll('-', '')}-`;
-    const newStream = (prefix = newPrefix()) => `${prefix}${randomUUID()}`;
 
     async function reopen() {
       await store.close();
@@ -43,22 +43,6 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
       if (!result?.ok) throw new Error(`not appended: ${JSON.stringify(result)}`);
       return result.position;
     };
-
-    /** Reads a subscription until `enough`, then ends it. */
-    async function subscribed(
-      options: Omit<SubscribeOptions, 'signal'>,
-      enough: (events: RecordedEvent[], batch: SubscriptionBatch) => boolean | Promise<boolean>,
-    ) {
-      const stop = new AbortController();
-      const events: RecordedEvent[] = [];
-      const batches: SubscriptionBatch[] = [];
-      for await (const batch of store.subscribe({ ...options, signal: stop.signal })) {
-        batches.push(batch);
-        events.push(...batch.events);
-        if (await enough(events, batch)) stop.abort();
-      }
-      return { events, batches };
-    }
 
     describe('appends', () => {
       it.each([
@@ -156,6 +140,41 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
       });
     });
 
+    it('has each revision of a stream for one of those who race for it, and all of them in the end', async () => {
+      const stream = newStream();
+      const racers = Array.from({ length: 5 }, async (_, racer) => {
+        const won: [number, string][] = [];
+        for (let expected: number | 'no-stream' = 'no-stream'; won.length < 8; ) {
+          const event = newEvent({ racer, nth: won.length });
+          const result: AppendResult = await store.append(stream, expected, [event]);
+          if (result.ok) won.push([result.revision, event.id]);
+          expected = (result.ok ? result.revision : result.actual) ?? 'no-stream';
+        }
+        return won;
+      });
+      const won = (await Promise.all(racers)).flat().sort(([one], [other]) => one - other);
+      const stored = await store.readStream(stream);
+      expect(stored.map(({ revision, id }) => [revision, id])).toEqual(won);
+      expect(won.map(([revision]) => revision)).toEqual(won.map((_, index) => index));
+    });
+
+    it('shows what it has acknowledged to whoever reads next, in every way', async () => {
+      const stream = newStream();
+      for (const expected of ['no-stream', 0, 1] as const) {
+        const [event] = newEvents(1) as [ReturnType<typeof newEvent>];
+        const position = positionOf(await store.append(stream, expected, [event]));
+        expect(await store.readLast(stream)).toMatchObject({ id: event.id, position });
+        expect((await store.readStream(stream)).at(-1)).toMatchObject({ id: event.id, position });
+        expect(await store.head()).toBeGreaterThanOrEqual(position);
+        expect(await store.readAll(position - 1n, 1)).toMatchObject([{ id: event.id, position }]);
+        expect(await store.readAllBackwards(position + 1n, 1)).toMatchObject([{ id: event.id, position }]);
+      }
+    });
+
+    it('does what the model of an event store does, whatever that is', { timeout: 60_000 }, () =>
+      compareWithModel({ store: () => store, reopen }, numRuns),
+    );
+
     describe('takes the same events at the same place once', () => {
       it.each([
         ['a new stream', 'no-stream', 0],
@@ -176,6 +195,23 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
         const results = await Promise.all([1, 2, 3].map(() => store.append(stream, 'no-stream', events)));
         expect(new Set(results.map(positionOf)).size).toBe(1);
         expect(idsOf(await store.readStream(stream))).toEqual(idsOf(events));
+      });
+
+      it('at the end of a stream that need only exist, where exactly they are its newest', async () => {
+        const stream = newStream();
+        const [one, two, three] = (await appended(stream, 3)) as [RecordedEvent, RecordedEvent, RecordedEvent];
+        const extend = (events: Parameters<EventStore['append']>[2]) => store.append(stream, 'stream-exists', events);
+        for (const newest of [[three], [two, three], [one, two, three]])
+          expect(await extend(newest)).toMatchObject({ ok: true, revision: 2, idempotent: true });
+        const more = newEvents(2);
+        const [first, second] = await Promise.all([extend(more), extend(more)]);
+        expect(first).toMatchObject({ ok: true, revision: 4, idempotent: false });
+        // Of two that race, which came first is not always known.
+        expect(second).toEqual({ ...first, idempotent: expect.any(Boolean) });
+        await reopen();
+        expect(await extend(more)).toEqual({ ...first, idempotent: true });
+        expect(idsOf(await store.readStream(stream))).toEqual(idsOf([one, two, three, ...more]));
+        expect(await extend(newEvents(1))).toMatchObject({ ok: true, revision: 5, idempotent: false });
       });
 
       it('after the store was opened anew', async () => {
@@ -264,7 +300,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
           ...(await appended(one, 1, 1)),
           ...(await appended(other, 2, 0)),
         ];
-        const all = await readAllAfter(before);
+        const all = await readAllAfter(store, before);
         expect(idsOf(all.filter(({ streamId }) => streamId.startsWith(prefix)))).toEqual(idsOf(events));
         for (const [index, event] of all.entries())
           expect(event.position).toBeGreaterThan(all[index - 1]?.position ?? before);
@@ -274,7 +310,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
       it('everything after a position, up to a limit, never the event at the position itself', async () => {
         const before = await store.head();
         await appended(newStream(), 5);
-        const all = await readAllAfter(before);
+        const all = await readAllAfter(store, before);
         const [first, second, third] = all as [RecordedEvent, RecordedEvent, RecordedEvent];
         expect(await store.readAll(before, 1)).toEqual([first]);
         expect(await store.readAll(first.position, 2)).toEqual([second, third]);
@@ -285,19 +321,10 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
       it('events of many streams under one position each', async () => {
         const before = await store.head();
         await Promise.all(Array.from({ length: 10 }, () => appended(newStream(), 3)));
-        const positions = (await readAllAfter(before)).map(({ position }) => position);
+        const positions = (await readAllAfter(store, before)).map(({ position }) => position);
         expect(positions.length).toBeGreaterThanOrEqual(30);
         expect(new Set(positions).size).toBe(positions.length);
       });
-
-      async function readAllAfter(position: bigint) {
-        const all: RecordedEvent[] = [];
-        for (let from = position; ; from = all.at(-1)?.position ?? from) {
-          const page = await store.readAll(from, 7);
-          all.push(...page);
-          if (page.length === 0) return all;
-        }
-      }
     });
 
     describe('subscriptions', () => {
@@ -307,6 +334,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
         const history = await appended(newStream(prefix), 5);
         const live: { id: string }[] = [];
         const { events, batches } = await subscribed(
+          store,
           { after, prefixes: [prefix], batchSize: 2 },
           async (all, batch) => {
             if (batch.caughtUp && live.length === 0) live.push(...(await appended(newStream(prefix), 3)));
@@ -325,10 +353,14 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
         const stream = newStream(prefix);
         for (let revision = -1; revision < 5; revision++)
           await appended(stream, 1, revision === -1 ? 'no-stream' : revision);
-        const whole = await subscribed({ after, prefixes: [prefix], batchSize: 2 }, (all) => all.length >= 6);
+        const whole = await subscribed(store, { after, prefixes: [prefix], batchSize: 2 }, (all) => all.length >= 6);
         for (const { position } of whole.batches) {
           const rest = whole.events.filter((event) => event.position > position);
-          const again = await subscribed({ after: position, prefixes: [prefix] }, (all) => all.length >= rest.length);
+          const again = await subscribed(
+            store,
+            { after: position, prefixes: [prefix] },
+            (all) => all.length >= rest.length,
+          );
           expect(idsOf(again.events)).toEqual(idsOf(rest));
         }
       });
@@ -340,11 +372,11 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
         const others = await appended(newStream(third), 1);
         await appended(`x${newStream(prefix)}`, 1);
         const last = await appended(newStream(prefix), 1);
-        const some = await subscribed({ after, prefixes: [prefix, second] }, (all) =>
+        const some = await subscribed(store, { after, prefixes: [prefix, second] }, (all) =>
           idsOf(all).includes(last[0]?.id ?? ''),
         );
         expect(idsOf(some.events)).toEqual(idsOf([...mine, ...last]));
-        const every = await subscribed({ after }, (all) => idsOf(all).includes(last[0]?.id ?? ''));
+        const every = await subscribed(store, { after }, (all) => idsOf(all).includes(last[0]?.id ?? ''));
         expect(idsOf(every.events)).toEqual(expect.arrayContaining(idsOf([...mine, ...others, ...last])));
       });
 
@@ -353,6 +385,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
         for (let count = 0; count < 3; count++) await appended(newStream(), 2);
         const head = await store.head();
         const { events, batches } = await subscribed(
+          store,
           { after, prefixes: [newPrefix()] },
           (_, batch) => batch.caughtUp && batch.position >= head,
         );
@@ -362,7 +395,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
 
       it('say that they have caught up where there is no history at all', async () => {
         const after = await store.head();
-        const { batches } = await subscribed({ after, prefixes: [newPrefix()] }, (_, batch) => batch.caughtUp);
+        const { batches } = await subscribed(store, { after, prefixes: [newPrefix()] }, (_, batch) => batch.caughtUp);
         expect(batches.at(-1)).toMatchObject({ events: [], caughtUp: true });
       });
 
@@ -377,7 +410,7 @@ export function eventStoreContract(name: string, open: () => Promise<EventStore>
           [Symbol.asyncIterator]();
         const seen = [...((await slow.next()).value?.events ?? [])];
         for (let revision = 0; revision < 50; revision++) await appended(stream, 1, revision);
-        const fast = await subscribed({ after, prefixes: [prefix] }, (all) => all.length >= 51);
+        const fast = await subscribed(store, { after, prefixes: [prefix] }, (all) => all.length >= 51);
         while (seen.length < 51) seen.push(...((await slow.next()).value?.events ?? []));
         expect(idsOf(seen)).toEqual(idsOf(fast.events));
         stop.abort();

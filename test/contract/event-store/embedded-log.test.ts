@@ -9,4 +9,4 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-eventStoreContract('the embedded log', async () => EmbeddedLog.open(folder.path));
+eventStoreContract('the embedded log', async () => EmbeddedLog.open(folder.path), { numRuns: 40 });

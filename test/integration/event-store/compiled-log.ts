@@ -18,8 +18,8 @@ export async function compileEventStore() {
   await symlink(join(REPOSITORY, 'node_modules'), join(directory, 'node_modules'));
   execFileSync(process.execPath, [join(directory, 'scripts/build.mjs')]);
   return {
-    /** Runs appender.mjs on a log. */
-    appendTo: (path: string) => new Appender(directory, path),
+    /** Runs appender.mjs on a log, by another program if one is given. */
+    appendTo: (path: string, wrapper: readonly string[] = []) => new Appender(directory, path, wrapper),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
 }
@@ -32,31 +32,51 @@ export interface Acknowledged {
 
 export class Appender {
   readonly acknowledged: Acknowledged[] = [];
+  /** Why it could not append, in the log's own words. */
+  readonly problems: string[] = [];
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
   #heard = () => {};
 
-  constructor(directory: string, path: string) {
+  constructor(directory: string, path: string, wrapper: readonly string[]) {
     const module = join(directory, 'dist/event-store/embedded-log.js');
-    const argv = [join(directory, 'appender.mjs'), module, path];
-    this.#child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [program, ...argv] = [...wrapper, process.execPath, join(directory, 'appender.mjs'), module, path];
+    // What LMDB has to say of a full disk goes to standard error, and is expected.
+    this.#child = spawn(program as string, argv, {
+      stdio: ['ignore', 'pipe', wrapper.length > 0 ? 'ignore' : 'inherit'],
+    });
     const lines = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
     lines.on('line', (line) => {
       // The last line of a killed process may be cut off.
-      if (line.endsWith('}')) this.acknowledged.push(JSON.parse(line) as Acknowledged);
+      if (line.endsWith('}')) this.#take(JSON.parse(line));
       this.#heard();
     });
     this.#ended = Promise.all([once(lines, 'close'), once(this.#child, 'exit')]);
   }
 
-  async acknowledges(count: number): Promise<void> {
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
+  /** Resolves when so many appends are acknowledged. */
+  acknowledges = (count: number): Promise<void> => this.#until(() => this.acknowledged.length >= count);
+
+  /** Resolves when it has said that it cannot append. */
+  fails = (): Promise<void> => this.#until(() => this.problems.length > 0);
+
+  async #until(condition: () => boolean): Promise<void> {
     const enough = new Promise<void>((resolve) => {
-      this.#heard = () => this.acknowledged.length >= count && resolve();
+      this.#heard = () => condition() && resolve();
       this.#heard();
     });
     const early = this.#ended.then(() => Promise.reject(new Error('the appender has ended by itself')));
     await Promise.race([enough, early]);
     early.catch(() => undefined);
+  }
+
+  #take(line: Acknowledged | { readonly problem: string }): void {
+    if ('problem' in line) this.problems.push(line.problem);
+    else this.acknowledged.push(line);
   }
 
   /** Resolves when the process is gone and all it has said is heard. */

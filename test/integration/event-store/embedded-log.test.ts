@@ -1,10 +1,10 @@
-import { open } from 'lmdb';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
 import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
 import { LogCorrupted } from '../../../src/event-store/embedded-record.js';
 import { AppendRefused, type EventReader, type SubscriptionBatch } from '../../../src/event-store/event-store.js';
 import { idsOf, newEvent, newEvents, temporaryFolder } from '../../support/logs.js';
+import { changeTables } from './tables.js';
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let log: EmbeddedLog;
@@ -136,6 +136,64 @@ describe('a reader beside the writer', () => {
   });
 });
 
+describe('appends of one turn', () => {
+  it('find what those before them have appended, and are one after the other in the log', async () => {
+    const [first, second, third] = [newEvents(2), newEvents(1), newEvents(2)];
+    const results = await log.appendMany([
+      { streamId: 'a', expected: 'no-stream', events: first },
+      { streamId: 'b', expected: 'stream-exists', events: newEvents(1) },
+      { streamId: 'a', expected: 1, events: second },
+      { streamId: 'a', expected: 'stream-exists', events: second },
+      { streamId: 'a', expected: 'stream-exists', events: [first[1], second[0]] as never },
+      { streamId: 'a', expected: 'stream-exists', events: third },
+      { streamId: 'a', expected: 2, events: newEvents(1) },
+      { streamId: 'a', expected: 'no-stream', events: first },
+    ]);
+    expect(results).toEqual([
+      { ok: true, revision: 1, position: 2n, idempotent: false },
+      { ok: false, reason: 'wrong-revision', actual: undefined },
+      { ok: true, revision: 2, position: 3n, idempotent: false },
+      { ok: true, revision: 2, position: 3n, idempotent: true },
+      { ok: true, revision: 2, position: 3n, idempotent: true },
+      { ok: true, revision: 4, position: 5n, idempotent: false },
+      { ok: false, reason: 'wrong-revision', actual: 4 },
+      { ok: true, revision: 1, position: 2n, idempotent: true },
+    ]);
+    expect(idsOf(await log.readAll(0n, 10))).toEqual(idsOf([...first, ...second, ...third]));
+  });
+
+  it('may be more, and larger, than one commit takes', async () => {
+    const large = Array.from({ length: 6 }, (_, n) =>
+      log.append(`l-${n}`, 'no-stream', [newEvent({ text: 'x'.repeat(3e6) })]),
+    );
+    const many = Array.from({ length: 40 }, (_, n) => log.append(`m-${n}`, 'no-stream', newEvents(100)));
+    const positions = (await Promise.all([...large, ...many])).map((result) => result.ok && Number(result.position));
+    expect(positions).toEqual([...large.map((_, n) => 1 + n), ...many.map((_, n) => 106 + 100 * n)]);
+    await reopen();
+    expect(await log.head()).toBe(4_006n);
+  });
+});
+
+describe('a long history', () => {
+  it('leaves turns to others while a subscription reads it', async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, n) => log.append(`s-${n}`, 'no-stream', newEvents(100))));
+    await reopen();
+    const stop = new AbortController();
+    let [turns, batches] = [0, 0];
+    const turn = () => {
+      turns++;
+      if (!stop.signal.aborted) setImmediate(turn);
+    };
+    setImmediate(turn);
+    for await (const { caughtUp } of log.subscribe({ after: 0n, batchSize: 100, signal: stop.signal })) {
+      batches++;
+      if (caughtUp) stop.abort();
+    }
+    expect(batches).toBe(50);
+    expect(turns).toBeGreaterThanOrEqual(40);
+  });
+});
+
 describe('an append that the log cannot take', () => {
   const large = () => newEvent({ text: 'x'.repeat(33 * 1024 * 1024) });
 
@@ -145,9 +203,23 @@ describe('an append that the log cannot take', () => {
     expect(await log.append('a', 'no-stream', newEvents(1))).toMatchObject({ ok: true, revision: 0, position: 1n });
   });
 
-  // The longer one cannot even be looked up; the shorter one fails only when it is written.
-  it.each([1_970, 5_000])('leaves no trace when the name of its stream has %i characters', async (length) => {
-    await expect(log.append('s'.repeat(length), 'no-stream', newEvents(2))).rejects.toThrow();
+  it('is refused as a whole when its events are too large together, or too many', async () => {
+    const each = 'x'.repeat(24 * 1024 * 1024);
+    const events = Array.from({ length: 3 }, () => newEvent({ text: each }));
+    await expect(log.append('a', 'no-stream', events)).rejects.toThrow(AppendRefused);
+    const [event] = newEvents(1);
+    await expect(log.append('a', 'no-stream', new Array(70_000).fill(event))).rejects.toThrow(AppendRefused);
+    expect(await log.append('a', 'no-stream', events.slice(0, 2))).toMatchObject({ ok: true, position: 2n });
+  });
+
+  it.each([
+    ['no characters', ''],
+    ['1,025 characters', 's'.repeat(1_025)],
+    ['1,026 bytes', 'é'.repeat(513)],
+    ['a control character', 'a\u0000b'],
+    ['half a character', 'a\ud800'],
+  ])('leaves no trace when the name of its stream has %s', async (_, name) => {
+    await expect(log.append(name, 'no-stream', newEvents(2))).rejects.toThrow(AppendRefused);
     await log.append('a', 'no-stream', newEvents(1));
     expect((await log.readAll(0n, 10)).map(({ streamId }) => streamId)).toEqual(['a']);
   });
@@ -163,12 +235,11 @@ describe('a damaged record', () => {
   /** Changes one byte of one record behind the log's back. */
   async function damage(position: number) {
     await log.close();
-    const env = open({ path: folder.path, maxDbs: 8 });
-    const records = env.openDB<Buffer, number>('log', { encoding: 'binary' });
-    const bytes = Buffer.from(records.get(position) as Buffer);
-    bytes[20] = (bytes[20] as number) ^ 0x01;
-    await records.put(position, bytes);
-    await env.close();
+    await changeTables(folder.path, async ({ records }) => {
+      const bytes = Buffer.from(records.get(position) as Buffer);
+      bytes[20] = (bytes[20] as number) ^ 0x01;
+      await records.put(position, bytes);
+    });
     log = EmbeddedLog.open(folder.path);
   }
 

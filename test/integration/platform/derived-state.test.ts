@@ -27,12 +27,18 @@ describe('what follows from the log', () => {
   });
   afterEach(() => database.destroy());
 
-  const match = (head: bigint, { instanceId = US, isShared = true } = {}) =>
-    matchDerivedState(database, { instanceId, head }, { isShared }, { warn: (_, message) => warnings.push(message) });
+  const match = (head: bigint, { id = US, isShared = true } = {}) =>
+    matchDerivedState(
+      database,
+      { id, head: async () => head },
+      { isShared, instanceId: 'me' },
+      { warn: (_, message) => warnings.push(message) },
+    );
 
   /** As if projections and engine of an instance had got so far, leaving a row in every table. */
-  async function fill(owner: string, projections: number, engine: number): Promise<void> {
+  async function fill(log: string, projections: number, engine: number): Promise<void> {
     await database.query(`
+      insert into event_log values ('${log}');
       insert into deliveries
         select gen_random_uuid(), '', '', '', '{}', '{}', '{}', null, null, null, '{}', '{}', false, now(), null, null, null, now(), 0, 1;
       insert into attempts (delivery_id, leg, number, organization_id, route, channel, provider, status, started_at)
@@ -45,8 +51,7 @@ describe('what follows from the log', () => {
       insert into projection_checkpoints values ('deliveries', 1, ${projections});
       insert into projection_rebuilds values (gen_random_uuid(), 'deliveries', 'done', 0, 0, now(), now());
       insert into parked_events values ('deliveries', 1, 'delivery-1', 'T', 'error');
-      insert into engine_partitions select p, '${owner}', 7, now(), ${engine} from generate_series(0, 15) as p
-        on conflict (partition) do update set position = excluded.position;
+      insert into engine_partitions select p, 'owner', 7, now(), ${engine} from generate_series(0, 15) as p;
       insert into engine_deliveries values (gen_random_uuid(), 0, now(), '{}')`);
   }
 
@@ -59,7 +64,7 @@ describe('what follows from the log', () => {
         ]),
       ),
     );
-  const EMPTY = Object.fromEntries(DERIVED_TABLES.map((table) => [table, table === 'engine_partitions' ? 1 : 0]));
+  const EMPTY = Object.fromEntries(DERIVED_TABLES.map((table) => [table, table === 'event_log' ? 1 : 0]));
 
   it('is every table there is', async () => {
     const tables: { name: string }[] = await database.query(
@@ -85,27 +90,33 @@ describe('what follows from the log', () => {
     await fill(US, projections, engine);
     await match(10n);
     expect(await rows()).toEqual(EMPTY);
-    expect(await database.query('select owner, position from engine_partitions')).toEqual([
-      { owner: US, position: '0' },
-    ]);
+    expect(await database.query('select id from event_log')).toEqual([{ id: US }]);
     expect(warnings).toEqual([expect.stringContaining('has seen more than this event log holds')]);
     await match(10n);
     expect(warnings).toHaveLength(1);
   });
 
-  it('belongs to the first of two instances that start on the same new database', async () => {
-    const outcomes = await Promise.allSettled([match(0n), match(0n, { instanceId: OTHERS })]);
+  it('belongs to the first of two logs whose instances start on the same new database', async () => {
+    const outcomes = await Promise.allSettled([match(0n), match(0n, { id: OTHERS })]);
     expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
   });
 
-  it('is not touched when it is another instance’s, whose name is told in one line', async () => {
+  it('is not touched when it follows another log, whose name is told in one line', async () => {
     await fill(OTHERS, 11, 11);
     const before = await rows();
     await expect(match(10n)).rejects.toThrow(
       new Error(
-        `DATABASE_URL: this database holds the read models of another Waybill (instance ${OTHERS}); give each its own`,
+        `DATABASE_URL: this database holds the read models of another Waybill (event log ${OTHERS}); give each its own`,
       ),
     );
+    expect(await rows()).toEqual(before);
+  });
+
+  it('is not touched when it is ahead of the log while another instance works on it', async () => {
+    await fill(US, 11, 11);
+    await database.query(`update engine_partitions set expires_at = now() + interval '10 s' where partition = 3`);
+    const before = await rows();
+    await expect(match(10n)).rejects.toThrow(/has seen more than the event log holds, and other instances work on it/);
     expect(await rows()).toEqual(before);
   });
 
@@ -123,7 +134,7 @@ describe('Waybill', () => {
     const env = { DATABASE_URL: server.url };
     const first = await startWaybill({ dataDir, env });
     await expect(startWaybill({ env })).rejects.toThrow(
-      /\nDATABASE_URL: this database holds the read models of another Waybill \(instance \S+\); give each its own$/,
+      /\nDATABASE_URL: this database holds the read models of another Waybill \(event log \S+\); give each its own$/,
     );
     await first.kill();
     const second = await startWaybill({ dataDir, env });

@@ -17,7 +17,8 @@ const open = () => openDatabase({ connection: { connectionString: server.url }, 
 it('is migrated once by instances that start together', async () => {
   const databases = await Promise.all([open(), open(), open()]);
   const applied = await Promise.all(databases.map((database) => database.query('select name from migrations')));
-  for (const rows of applied) expect(rows).toEqual([{ name: 'FirstTables1780000000000' }]);
+  const names = databases[0]?.migrations.map(({ name }) => ({ name }));
+  for (const rows of applied) expect(rows).toEqual(names);
   await Promise.all(databases.map((database) => database.destroy()));
 });
 
@@ -27,7 +28,7 @@ it('has what entities and projections name, and a way back', async () => {
   for (const table of projections.flatMap(({ tables }) => tables))
     expect(await database.query(`select * from ${table}`)).toEqual([]);
   await database.query(`select ${COUNTERS.join(', ')} from dashboard_hours`);
-  await database.undoLastMigration();
+  for (const _ of database.migrations) await database.undoLastMigration();
   const left = await database.query(`select tablename from pg_tables where schemaname = 'public'`);
   expect(left).toEqual([{ tablename: 'migrations' }]);
   await database.destroy();

@@ -32,6 +32,7 @@ class Gate implements EventReader {
 
   readStream: EventReader['readStream'] = (...about) => this.log.readStream(...about);
   readLast: EventReader['readLast'] = (...about) => this.log.readLast(...about);
+  eventsBetween: EventReader['eventsBetween'] = (...about) => this.log.eventsBetween(...about);
   readAllBackwards: EventReader['readAllBackwards'] = (...about) => this.log.readAllBackwards(...about);
   head: EventReader['head'] = () => this.log.head();
   subscribe: EventReader['subscribe'] = (options) => this.log.subscribe(options);

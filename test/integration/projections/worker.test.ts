@@ -23,7 +23,7 @@ const hostOn = (logPath: string): Host =>
     reader: world.log,
     codec: world.codec,
     postgres: { connectionString: world.server.url },
-    logPath,
+    log: { path: logPath },
   });
 
 it('keeps the read models up to date from a thread of its own', async () => {

@@ -8,6 +8,8 @@ export interface TwilioMessage {
   readonly From?: string;
   readonly MessagingServiceSid?: string;
   readonly Body: string;
+  /** When Twilio made it; its lists have whole seconds. */
+  readonly createdAt: Date;
 }
 
 export interface TwilioRecorder {
@@ -22,6 +24,8 @@ export interface TwilioRecorder {
   readonly received: TwilioMessage[];
   /** Answers instead of Twilio; undefined lets the request through. */
   respond: (request: RecordedRequest) => Reaction | undefined;
+  /** What Twilio does with a request, for a `respond` that keeps the answer to itself. */
+  answer(request: RecordedRequest): Answer;
   close(): Promise<void>;
 }
 
@@ -64,6 +68,7 @@ export async function startTwilioRecorder(options: { readonly port?: number } = 
     requests: peer.received,
     received,
     respond: () => undefined,
+    answer,
     close: peer.close,
   };
 
@@ -71,18 +76,58 @@ export async function startTwilioRecorder(options: { readonly port?: number } = 
     const credentials = Buffer.from(`${accountSid}:${authToken}`).toString('base64');
     if (headers.authorization !== `Basic ${credentials}`) return twilioError(401, 20003, 'Authenticate');
     if (method === 'GET' && path === `${account}.json`) return { body: { sid: accountSid, status: 'active' } };
+    const { pathname, searchParams } = new URL(path, peer.origin);
+    if (method === 'GET' && pathname === `${account}/Messages.json`) return list(searchParams);
     if (method !== 'POST' || path !== `${account}/Messages.json`) {
       return twilioError(404, 20404, `The requested resource ${path} was not found`);
     }
     const form = Object.fromEntries(new URLSearchParams(raw)) as Partial<TwilioMessage>;
     const refusal = refusalOf(form);
     if (refusal) return twilioError(400, ...refusal);
-    const message = { ...form, sid: `SM${randomBytes(16).toString('hex')}` } as TwilioMessage;
+    const sid = `SM${randomBytes(16).toString('hex')}`;
+    const message = { ...form, sid, createdAt: new Date() } as TwilioMessage;
     received.push(message);
-    const { sid, To: to, From: from = null, Body: body } = message;
-    const status = message.MessagingServiceSid ? 'accepted' : 'queued';
-    return { status: 201, body: { sid, account_sid: accountSid, to, from, body, status, error_code: null } };
+    return { status: 201, body: resource(message) };
   }
+
+  /** The newest first; each page says where the next one is. */
+  function list(filter: URLSearchParams): Answer {
+    const [to, from] = [filter.get('To'), filter.get('From')];
+    const size = Number(filter.get('PageSize') ?? 50);
+    const all = received.filter((each) => (!to || each.To === to) && (!from || each.From === from)).reverse();
+    const page = Number(filter.get('Page') ?? 0);
+    const uriOf = (number: number) => `${account}/Messages.json?${new URLSearchParams({ Page: `${number}` })}`;
+    const body = {
+      messages: all.slice(page * size, (page + 1) * size).map(resource),
+      page,
+      page_size: size,
+      first_page_uri: uriOf(0),
+      next_page_uri: all.length > (page + 1) * size ? uriOf(page + 1) : null,
+      previous_page_uri: page > 0 ? uriOf(page - 1) : null,
+    };
+    return { body };
+  }
+
+  const resource = ({
+    sid,
+    To: to,
+    From: from,
+    MessagingServiceSid: service,
+    Body: body,
+    createdAt,
+  }: TwilioMessage) => ({
+    sid,
+    account_sid: accountSid,
+    to,
+    from: from ?? null,
+    messaging_service_sid: service ?? null,
+    body,
+    status: service ? 'accepted' : 'queued',
+    direction: 'outbound-api',
+    date_created: createdAt.toUTCString().replace('GMT', '+0000'),
+    date_sent: null,
+    error_code: null,
+  });
   return recorder;
 }
 

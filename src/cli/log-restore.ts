@@ -1,0 +1,57 @@
+import { existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BackupManifest, checkBackup, extractBackup } from '../event-store/embedded-backup.js';
+import { DATA_FILE } from '../event-store/embedded-file.js';
+import { type Verification, verifyLog } from '../event-store/embedded-verify.js';
+import { openDataDirectory, syncDirectory } from '../platform/data-directory.js';
+import { count, say, withProgress } from './log-output.js';
+
+/**
+ * Makes a backup the log of a data directory. Read models that have seen more than it holds are made again at the next
+ * start (see derived-state.ts).
+ *
+ * @throws Error, one line; the data directory has no log then, as before
+ */
+export async function logRestore(dataDir: string, file: string, json: boolean): Promise<void> {
+  const log = join(dataDir, 'log');
+  refuseToOverwrite(dataDir, log);
+  const manifest = await withProgress('check', !json, (progress) => checkBackup(file, progress));
+
+  const directory = await openDataDirectory(dataDir);
+  try {
+    // Nobody can start there any more, but somebody may have since.
+    refuseToOverwrite(dataDir, log);
+    const { events, streams } = await putInPlace(dataDir, log, file, json);
+    if (json) return say(JSON.stringify({ dataDir, events, streams, ...manifest }));
+    say(`${log}: ${count(events, 'event')} in ${count(streams, 'stream')}, the log up to position ${manifest.head}`);
+    say('Read models that have seen more, or another log, are made again from it at the next start.');
+  } finally {
+    directory.release();
+  }
+}
+
+function refuseToOverwrite(dataDir: string, log: string): void {
+  if (existsSync(join(log, DATA_FILE)))
+    throw new Error(`${dataDir} has an event log: move its folder ${log} away first, nothing is overwritten`);
+}
+
+async function putInPlace(dataDir: string, log: string, file: string, json: boolean): Promise<Verification> {
+  const made = join(dataDir, 'log.restoring');
+  await rm(made, { recursive: true, force: true });
+  await mkdir(made, { mode: 0o700 });
+  try {
+    await withProgress<BackupManifest>('restore', !json, (progress) => extractBackup(file, made, progress));
+    const verification = await withProgress('verify', !json, (progress) => verifyLog(made, progress));
+    const { problems, first } = verification;
+    if (problems > 0)
+      throw new Error(`${file} was made of a damaged log, with ${count(problems, 'problem')}. The first: ${first[0]}`);
+    await rm(join(made, 'lock.mdb'), { force: true });
+    await rm(join(log, 'lock.mdb'), { force: true });
+    await rename(made, log);
+    await syncDirectory(dataDir);
+    return verification;
+  } finally {
+    await rm(made, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,48 @@
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { type Environment, loadConfig } from '../platform/config.js';
+import { logBackup } from './log-backup.js';
+import { logRestore } from './log-restore.js';
+import { logStats } from './log-stats.js';
+import { logVerify } from './log-verify.js';
+
+interface LogOptions {
+  readonly data?: string;
+  readonly json?: boolean;
+}
+
+/** `waybill log …`: what an operator does with the embedded event log itself. */
+export function addLogCommands(program: Command, env: Environment): void {
+  const log = program
+    .command('log')
+    .description('look at, check, back up and restore the embedded event log (EventStoreDB has its own tools)');
+  const command = (name: string, description: string) =>
+    log
+      .command(name)
+      .description(description)
+      .option('--data <folder>', 'the data directory (default: WAYBILL_DATA, else .waybill)')
+      .option('--json', 'print the result as JSON, without a progress bar');
+
+  command('stats', 'count the events and streams of the log and say how large it is; Waybill may be running').action(
+    (options: LogOptions) => logStats(logIn(options, env), options.json ?? false),
+  );
+  command(
+    'verify',
+    'check every event, its checksum and its place in the index; ends with 1 when there is a problem; Waybill may be running',
+  ).action((options: LogOptions) => logVerify(logIn(options, env), options.json ?? false));
+  command('backup', 'copy the log, as it is at one moment, into one file that must not exist; Waybill may be running')
+    .argument('<file>', 'where to write the backup')
+    .action((file: string, options: LogOptions) =>
+      logBackup(logIn(options, env), resolve(file), options.json ?? false),
+    );
+  command('restore', 'make a backup the log of a data directory that has none; Waybill must not be running there')
+    .argument('<file>', 'a backup that `waybill log backup` made')
+    .action((file: string, options: LogOptions) =>
+      logRestore(dataIn(options, env), resolve(file), options.json ?? false),
+    );
+}
+
+const dataIn = ({ data }: LogOptions, env: Environment): string =>
+  data === undefined ? loadConfig(env, { cwd: process.cwd() }).dataDir : resolve(data);
+
+const logIn = (options: LogOptions, env: Environment): string => join(dataIn(options, env), 'log');
