@@ -13,6 +13,8 @@ import { Destinations } from './commands/destinations.js';
 import { CommandExecutor } from './commands/executor.js';
 import { Intake } from './commands/intake.js';
 import { DeliveryOrders, DeliveryOrdersHandler, DestinationOrder, DestinationOrderHandler } from './commands/orders.js';
+import { RecordedHealth } from './commands/recorded-health.js';
+import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
@@ -22,6 +24,7 @@ import { DeliveryPresenter } from './graphql/delivery-presenter.js';
 import { DestinationResolver } from './graphql/destination.resolver.js';
 import { errorFormatter } from './graphql/errors.js';
 import { InsightResolver } from './graphql/insight.resolver.js';
+import { OperationsResolver } from './graphql/operations.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
 import { authenticated } from './graphql/request-context.js';
@@ -32,6 +35,7 @@ import type { Config } from './platform/config.js';
 import type { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { EngineStore } from './sagas/engine-store.js';
+import { SuspensionQueries } from './sagas/suspension-store.js';
 import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { Authenticator } from './security/principal.js';
 
@@ -85,7 +89,18 @@ export class AppModule {
         { provide: DestinationDirectory, useValue: directory },
         { provide: DeliveryPresenter, useValue: presenter },
         { provide: ReadModels, useValue: readModels },
-        { provide: ConnectionTester, useValue: new ConnectionTester(directory, channels.registry) },
+        {
+          provide: ConnectionTester,
+          inject: [Destinations],
+          useFactory: (destinations: Destinations) =>
+            new ConnectionTester(directory, channels.registry, async (id) => {
+              if (config.enableAfterTest) await destinations.note(id, { type: 'EnableDestination' });
+            }),
+        },
+        {
+          provide: SuspendedDeliveries,
+          useValue: new SuspendedDeliveries(new SuspensionQueries(pool), store, codec),
+        },
         DeliveryOrdersHandler,
         DestinationOrderHandler,
         {
@@ -96,7 +111,7 @@ export class AppModule {
               intake,
               executor,
               (orders) => bus.execute(new DeliveryOrders(orders)),
-              () => engine.status().inMemory >= config.engine.maxUnderWay,
+              () => engine.secondsUntilRoom(config.engine.maxUnderWay),
             ),
         },
         {
@@ -115,21 +130,27 @@ export class AppModule {
                 codec,
                 store: new EngineStore(pool, infrastructure.instanceId),
                 targets: new Targets(channels.registry, directory, providers),
+                sides: { destinations: directory, providers, record: new RecordedHealth(executor, destinations) },
                 order: async (order) => {
                   const [result] = await bus.execute(new DeliveryOrders([order]));
                   if (!result) throw new Error('the command bus gave no answer');
                   return result;
                 },
-                disableDestination: (id, reason) => destinations.disable(id, reason, 'engine'),
+                disableDestination: (id, reason) => destinations.note(id, { type: 'DisableDestination', reason }),
                 log: engineLog(logger),
               },
-              { ...config.engine, takeOver: infrastructure.isAlone },
+              {
+                ...config.engine,
+                isAlone: infrastructure.isAlone,
+                ...(config.region !== undefined && { region: config.region }),
+              },
             ),
         },
         { provide: Readiness, inject: [Engine], useFactory: (engine: Engine) => readiness(infrastructure, engine) },
         DeliveryResolver,
         DestinationResolver,
         InsightResolver,
+        OperationsResolver,
         DateTimeScalar,
         JsonScalar,
         PositionScalar,
@@ -167,8 +188,8 @@ function readiness({ store, pool, reads }: Infrastructure, engine: Engine): Read
         () => 'does not answer',
       ),
     engine: () => {
-      const { state, problem } = engine.status();
-      return state === 'running' ? undefined : (problem ?? state);
+      const { state } = engine.status();
+      return state === 'running' ? undefined : state;
     },
     projections: () => reads.problem(),
   });

@@ -1,13 +1,15 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { openEventReader } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
+import { Instance } from './projections/instance.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './projections/messages.js';
-import { ProjectionRunner } from './projections/runner.js';
 
 /** The projections in a thread of their own, so that the one that takes requests and makes attempts is spared. */
 
 /** The main thread is told of progress at most this often. */
 const PROGRESS_MS = 5;
+/** … and at least this often, so that it sees that this one does not hang. */
+const SIGN_OF_LIFE_MS = 5_000;
 
 if (!parentPort) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
@@ -22,7 +24,7 @@ function tellProgress(): void {
   say({ type: 'progress', projections: runner.progress() });
 }
 
-const runner = new ProjectionRunner(
+const runner = new Instance(
   { reader, codec: new EventCodec(), ...settings },
   {
     progress: () => {
@@ -34,7 +36,7 @@ const runner = new ProjectionRunner(
 );
 
 port.on('message', (message: ToWorker) => {
-  if (message.type === 'watch') runner.watch(message.isWanted);
+  if (message.type === 'watch') runner.watch(message.isWanted, message.after);
   else if (message.type === 'rebuild') void rebuild(message);
   else void stop();
 });
@@ -52,6 +54,7 @@ async function rebuild({ request, name }: { request: number; name: string }): Pr
 /** The thread ends by itself once nothing of it is open. */
 async function stop(): Promise<void> {
   await runner.stop();
+  clearInterval(signOfLife);
   clearTimeout(progressDue);
   tellProgress();
   clearTimeout(progressDue);
@@ -59,4 +62,5 @@ async function stop(): Promise<void> {
   port.close();
 }
 
+const signOfLife = setInterval(tellProgress, SIGN_OF_LIFE_MS);
 runner.start();

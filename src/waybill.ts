@@ -7,9 +7,10 @@ import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { createChannels } from './channels/registry.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
-import { identityOf, openEventStore } from './event-log.js';
+import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStoreLocation } from './event-store/event-store.js';
+import { identityOf } from './event-store/log-identity.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -70,7 +71,7 @@ export class Waybill {
       throw config.eventStoreUrl ? new Error(`EVENTSTORE_URL: ${error.message}`, { cause: error }) : error;
     });
     closings.push(() => store.close());
-    const logId = await identityOf(store);
+    const identity = await identityOf(store);
     const headAtStart = await store.head();
 
     const database = await openDatabase({ connection: postgres, entities }).catch((error: Error) => {
@@ -80,7 +81,7 @@ export class Waybill {
     // The embedded database can be reached from this data directory only, and that is locked.
     const isAlone = !config.databaseUrl;
     const whose = { isShared: !isAlone, instanceId: directory.instanceId };
-    await matchDerivedState(database, { id: logId, head: () => store.head() }, whose, logger);
+    await matchDerivedState(database, { ...identity, head: () => store.head() }, whose, logger);
     const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
     pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
     closings.push(() => pool.end());

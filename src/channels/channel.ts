@@ -13,6 +13,11 @@ export interface ChannelAdapter {
   /** Reaches the provider without delivering anything to a recipient. */
   test(config: JsonObject, options: { readonly signal: AbortSignal }): Promise<ConnectionTest>;
   send(message: OutgoingMessage, options: SendOptions): Promise<SendOutcome>;
+  /**
+   * Looks for a message in the provider's own records: whether a call that nobody knows the end of has taken effect.
+   * Where there are no records that can be relied upon, it is missing. Never throws for what a provider can do.
+   */
+  lookup?(message: OutgoingMessage, options: LookupOptions): Promise<LookupResult>;
   /** The configuration with its recipient replaced: how a bare address uses a configured provider. */
   withAddress(config: JsonObject, address: string): JsonObject;
   /** Problems of a bare address (e-mail address, E.164 number, URL), empty when it is good. */
@@ -67,6 +72,21 @@ export interface SendOptions {
   /** The time of this attempt, for timestamps that are part of a signature. */
   readonly now: Date;
 }
+
+export interface LookupOptions {
+  /** Of the attempt that is in doubt, as it was given to `send`. */
+  readonly attemptKey: string;
+  /** When that attempt began. */
+  readonly since: Date;
+  readonly signal: AbortSignal;
+}
+
+export type LookupResult =
+  | { readonly kind: 'found'; readonly providerMessageId: string; readonly delivered: boolean }
+  /** The records are complete, and it is not among them. */
+  | { readonly kind: 'not-found' }
+  /** No answer, or one that can be read either way. */
+  | { readonly kind: 'unknown' };
 
 export type SendOutcome =
   | {

@@ -22,6 +22,12 @@ export function template(limit: number) {
 /** Bound on one attempt, in milliseconds. */
 export const timeout = z.int().min(1).max(120_000);
 
+/**
+ * What to do with an attempt that a crash has left in doubt: send it again, which may be once too often, or hold it until
+ * a person has looked. Default: the channel's own rule.
+ */
+export const inDoubt = z.enum(['resend', 'hold']);
+
 /** What a schema finds wrong, one entry per field, an unknown field under its own name. */
 export function problemsOf(schema: z.ZodType, config: JsonObject): FieldProblem[] {
   const result = schema.safeParse(config);

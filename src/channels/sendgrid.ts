@@ -9,7 +9,7 @@ import type {
   SendOptions,
   SendOutcome,
 } from './channel.js';
-import { checked, problemsOf, timeout } from './config.js';
+import { checked, inDoubt, problemsOf, timeout } from './config.js';
 import type { Egress } from './egress.js';
 import {
   type ComposedEmail,
@@ -50,6 +50,10 @@ interface SdkRequest {
   readonly body?: object;
 }
 
+/**
+ * Has no `lookup`: SendGrid's records are read through the Email Activity API, which has to be bought in addition and
+ * takes six requests a minute (https://www.twilio.com/docs/sendgrid/api-reference/email-activity). It cannot be relied on.
+ */
 export class SendGridAdapter implements ChannelAdapter {
   readonly #egress: Egress;
   readonly #userAgent: string;
@@ -64,6 +68,7 @@ export class SendGridAdapter implements ChannelAdapter {
       /** Default https://api.sendgrid.com; https://api.eu.sendgrid.com keeps the data in the European Union. */
       endpoint: checked((url) => egress.problemWithUrl(url)).optional(),
       timeout: timeout.optional(), // milliseconds, default 30,000
+      inDoubt: inDoubt.optional(), // default resend
       ...emailFields,
     });
   }

@@ -8,7 +8,7 @@ import type {
   SendOptions,
   SendOutcome,
 } from './channel.js';
-import { checked, problemsOf, timeout } from './config.js';
+import { checked, inDoubt, problemsOf, timeout } from './config.js';
 import type { Egress } from './egress.js';
 import {
   type ComposedEmail,
@@ -53,6 +53,7 @@ export class SmtpAdapter implements ChannelAdapter {
       requireTls: z.boolean().optional(),
       auth: z.strictObject({ user: z.string().min(1), pass: z.string().min(1) }).optional(),
       timeout: timeout.optional(), // milliseconds, default 30,000
+      inDoubt: inDoubt.optional(), // default resend
       ...emailFields,
     });
   }

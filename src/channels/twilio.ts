@@ -6,11 +6,13 @@ import type {
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
+  LookupOptions,
+  LookupResult,
   OutgoingMessage,
   SendOptions,
   SendOutcome,
 } from './channel.js';
-import { checked, problemsOf, template, timeout } from './config.js';
+import { checked, inDoubt, problemsOf, template, timeout } from './config.js';
 import type { Egress } from './egress.js';
 import { categoryOf, exchange, type HttpResult, refusedByHttp } from './http.js';
 import { render, templateError, variablesOf } from './liquid.js';
@@ -27,6 +29,11 @@ const DESCRIPTION: ChannelDescription = {
   inDoubt: 'hold',
   limits: { maxBytes: 6_400, timeoutMs: 15_000 },
 };
+
+/** Messages read when one is looked for. They are of one recipient, the newest first. */
+const LOOKED_THROUGH = 50;
+/** What Twilio's clock and ours may differ by; its times are whole seconds. */
+const CLOCK_MARGIN_MS = 5_000;
 
 /** Characters in one message, however many segments they make (error 21617). */
 const BODY_LIMIT = 1_600;
@@ -84,6 +91,7 @@ export class TwilioAdapter implements ChannelAdapter {
       bodyTemplate: template(10_000).optional(), // wins over the text of the request
       endpoint: checked((url) => egress.problemWithUrl(url)).optional(), // default https://api.twilio.com
       timeout: timeout.optional(), // milliseconds, default 15,000
+      inDoubt: inDoubt.optional(), // default hold
     });
   }
 
@@ -120,7 +128,7 @@ export class TwilioAdapter implements ChannelAdapter {
     const body = bodyOf(config, message);
     if (typeof body !== 'string') return body;
     const { from, to } = config;
-    const sender = from.startsWith('MG') && from.length === 34 ? { messagingServiceSid: from } : { from };
+    const sender = isService(from) ? { messagingServiceSid: from } : { from };
     const { value, error, outcome } = await this.#call(config, signal, ({ messages }) =>
       messages.create({ ...sender, to, body }),
     );
@@ -132,6 +140,39 @@ export class TwilioAdapter implements ChannelAdapter {
     const refusal = refusedByHttp(outcome, detail, now);
     if (!code) return refusal;
     return { ...refusal, code: `TWILIO_${code}`, category: CATEGORIES[code] ?? categoryOf(outcome.status) };
+  }
+
+  /**
+   * Twilio keeps no key of ours, so a message is known by its recipient, its sender, its text and when it was made. A
+   * text that Twilio has changed (smart encoding, the prefix of trial accounts) is not told from another's, and of two
+   * that are equal it cannot be said which is ours: that is `unknown`. Not filtered by DateSent, which a message that is
+   * still queued does not have.
+   *
+   * https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
+   */
+  async lookup(message: OutgoingMessage, { since, signal }: LookupOptions): Promise<LookupResult> {
+    const config = message.config as unknown as TwilioConfig;
+    const body = bodyOf(config, message);
+    // It was never asked to send that.
+    if (typeof body !== 'string') return { kind: 'not-found' };
+    const { from, to } = config;
+    const filter = { to, ...(!isService(from) && { from }), limit: LOOKED_THROUGH, pageSize: LOOKED_THROUGH };
+    const { value: listed } = await this.#call(config, signal, ({ messages }) => messages.list(filter));
+    if (!listed) return { kind: 'unknown' };
+    const firstMs = since.getTime() - CLOCK_MARGIN_MS;
+    const lastMs = since.getTime() + (config.timeout ?? DESCRIPTION.limits.timeoutMs) + CLOCK_MARGIN_MS;
+    const candidates = listed.filter(
+      ({ dateCreated, messagingServiceSid, direction }) =>
+        dateCreated.getTime() >= firstMs &&
+        dateCreated.getTime() <= lastMs &&
+        direction !== 'inbound' &&
+        (!isService(from) || messagingServiceSid === from),
+    );
+    const [found, ...others] = candidates.filter((candidate) => candidate.body === body);
+    if (found && others.length === 0)
+      return { kind: 'found', providerMessageId: found.sid, delivered: found.status === 'delivered' };
+    const isWhole = listed.length < LOOKED_THROUGH || listed.some(({ dateCreated }) => dateCreated.getTime() < firstMs);
+    return { kind: candidates.length === 0 && isWhole ? 'not-found' : 'unknown' };
   }
 
   /** One call of the SDK, with the exchange beneath it: the SDK's errors keep neither headers nor network causes. */
@@ -167,10 +208,13 @@ interface SdkRequest {
   readonly password: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly data?: Readonly<Record<string, string>>;
+  /** Of the query. */
+  readonly params?: Readonly<Record<string, string | number>>;
 }
 
 function requestOf(sdk: SdkRequest, { endpoint, timeout }: TwilioConfig, signal: AbortSignal) {
   const url = new URL(sdk.uri);
+  for (const [name, value] of Object.entries(sdk.params ?? {})) url.searchParams.set(name, String(value));
   const base = new URL(endpoint ?? url.origin);
   const authorization = `Basic ${Buffer.from(`${sdk.username}:${sdk.password}`).toString('base64')}`;
   return {
@@ -181,7 +225,7 @@ function requestOf(sdk: SdkRequest, { endpoint, timeout }: TwilioConfig, signal:
     ...(sdk.data && { body: new URLSearchParams(sdk.data).toString() }),
     timeoutMs: timeout ?? DESCRIPTION.limits.timeoutMs,
     signal,
-    keepBytes: 64 * 1_024, // the whole of it, as the SDK parses it
+    keepBytes: 1_024 * 1_024, // the whole of it, as the SDK parses it
   };
 }
 
@@ -200,6 +244,9 @@ function problemWithNumber(text: string): string | undefined {
   const good = /^\+[1-9]\d{6,14}$/.test(text) && isPossiblePhoneNumber(text);
   return good ? undefined : 'must be a number as +15551234567';
 }
+
+/** A messaging service, which chooses the sender. */
+const isService = (from: string): boolean => from.startsWith('MG') && from.length === 34;
 
 function isSender(text: string): boolean {
   const alphanumeric = /^(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}$/.test(text);

@@ -3,13 +3,15 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BackupManifest, checkBackup, extractBackup } from '../event-store/embedded-backup.js';
 import { DATA_FILE } from '../event-store/embedded-file.js';
+import { EmbeddedLog } from '../event-store/embedded-log.js';
 import { type Verification, verifyLog } from '../event-store/embedded-verify.js';
+import { markRestored } from '../event-store/log-identity.js';
 import { openDataDirectory, syncDirectory } from '../platform/data-directory.js';
 import { count, say, withProgress } from './log-output.js';
 
 /**
- * Makes a backup the log of a data directory. Read models that have seen more than it holds are made again at the next
- * start (see derived-state.ts).
+ * Makes a backup the log of a data directory. It says of itself that it was restored, so that read models of what came
+ * after the backup are known to tell another story, and are made again at the next start (see derived-state.ts).
  *
  * @throws Error, one line; the data directory has no log then, as before
  */
@@ -25,7 +27,7 @@ export async function logRestore(dataDir: string, file: string, json: boolean): 
     const { events, streams } = await putInPlace(dataDir, log, file, json);
     if (json) return say(JSON.stringify({ dataDir, events, streams, ...manifest }));
     say(`${log}: ${count(events, 'event')} in ${count(streams, 'stream')}, the log up to position ${manifest.head}`);
-    say('Read models that have seen more, or another log, are made again from it at the next start.');
+    say('The read models are made again from it at the next start.');
   } finally {
     directory.release();
   }
@@ -46,6 +48,8 @@ async function putInPlace(dataDir: string, log: string, file: string, json: bool
     const { problems, first } = verification;
     if (problems > 0)
       throw new Error(`${file} was made of a damaged log, with ${count(problems, 'problem')}. The first: ${first[0]}`);
+    const restored = EmbeddedLog.open(made);
+    await markRestored(restored).finally(() => restored.close());
     await rm(join(made, 'lock.mdb'), { force: true });
     await rm(join(log, 'lock.mdb'), { force: true });
     await rename(made, log);

@@ -23,25 +23,31 @@ export interface Accepted extends Executed<DeliveryState, DeliveryEvent> {
 /** Sends orders on their way; the CommandBus in the running product. */
 export type SendOrders = (orders: readonly DeliveryOrder[]) => Promise<ExecuteResult<DeliveryState, DeliveryEvent>[]>;
 
-const tooBusy = reject('RATE_LIMITED', 'more deliveries are under way than fit; send this again in a few seconds');
+const tooBusy = (retryAfterSeconds: number): Refused => {
+  const message = `more deliveries are under way than fit; send this again in ${retryAfterSeconds} s`;
+  return { ok: false, rejection: { code: 'RATE_LIMITED', message, retryAfterSeconds } };
+};
+
+const ATTEMPT_ID = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d{1,9})-(\d{1,9})$/i;
 
 /** What people and service teams ask of deliveries. */
 export class Deliveries {
   readonly #intake: Intake;
   readonly #executor: CommandExecutor;
   readonly #send: SendOrders;
-  readonly #isFull: () => boolean;
+  readonly #secondsUntilRoom: () => number;
 
-  /** @param isFull whether more is under way than can be kept in memory */
-  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders, isFull: () => boolean = () => false) {
+  /** @param secondsUntilRoom 0, or how long it may take until there is room in memory for what is under way */
+  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders, secondsUntilRoom = () => 0) {
     this.#intake = intake;
     this.#executor = executor;
     this.#send = send;
-    this.#isFull = isFull;
+    this.#secondsUntilRoom = secondsUntilRoom;
   }
 
   async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
-    if (this.#isFull()) return tooBusy;
+    const waitSeconds = this.#secondsUntilRoom();
+    if (waitSeconds > 0) return tooBusy(waitSeconds);
     const prepared = await this.#intake.prepare(input, requester, new Date());
     if (!prepared.ok) return prepared;
     if ('replayed' in prepared) return replayed(prepared.id, prepared.replayed);
@@ -53,7 +59,8 @@ export class Deliveries {
     requests: readonly DeliveryRequest[],
     key: string | undefined,
   ): Promise<(Accepted | Refused)[] | Refused> {
-    if (this.#isFull()) return tooBusy;
+    const waitSeconds = this.#secondsUntilRoom();
+    if (waitSeconds > 0) return tooBusy(waitSeconds);
     const now = new Date();
     const earlier = new Map<string, DeliveryOrder>();
     const answers: (Accepted | Refused | undefined)[] = [];
@@ -94,6 +101,31 @@ export class Deliveries {
       ...(requester.traceparent !== undefined && { traceparent: requester.traceparent }),
     };
     return accepted(id, (await this.#send([{ id, command, envelope, known }]))[0]);
+  }
+
+  /**
+   * What a person has found out about an attempt that is held in doubt. The same answer again changes nothing.
+   *
+   * @param attemptId `<delivery id>-<leg>-<number>`
+   */
+  async resolveAttempt(
+    attemptId: string,
+    { outcome, note }: { readonly outcome: 'sent' | 'not-sent'; readonly note?: string },
+    requester: Omit<Requester, 'organizationId'>,
+    mayAccess: (organizationId: string) => boolean,
+  ): Promise<Accepted | Refused> {
+    const [, id, leg, attempt] = ATTEMPT_ID.exec(attemptId) ?? [];
+    if (id === undefined) return reject('NOT_FOUND', 'there is no such attempt');
+    const command = {
+      type: 'ResolveAttempt',
+      now: new Date().toISOString(),
+      leg: Number(leg),
+      attempt: Number(attempt),
+      outcome,
+      by: requester.actor,
+      ...(note !== undefined && { note }),
+    } as const;
+    return await this.change(id.toLowerCase(), command, requester, mayAccess);
   }
 }
 

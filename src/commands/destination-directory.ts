@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type DestinationDefinition, destination } from '../domain/destination.js';
+import type { OpenCircuit } from '../domain/provider.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { CommandExecutor } from './executor.js';
@@ -12,6 +13,8 @@ export interface UsableDestination {
   readonly config: JsonObject;
   /** Why it takes no deliveries, if it does not. */
   readonly disabled?: string;
+  /** Why it is not called for now, if it is not. */
+  readonly circuit?: OpenCircuit;
 }
 
 const STREAMS = `${destination.category}-`;
@@ -29,6 +32,7 @@ export class DestinationDirectory {
   readonly #cache = new Map<string, UsableDestination>();
   readonly #loading = new Map<string, Promise<UsableDestination | undefined>>();
   #follower: Promise<void> | undefined;
+  #onChange: (id: string) => void = () => undefined;
 
   constructor(executor: CommandExecutor) {
     this.#executor = executor;
@@ -55,9 +59,9 @@ export class DestinationDirectory {
   async #load(id: string): Promise<UsableDestination | undefined> {
     const { state } = await this.#executor.load(destination, id);
     if (state.tag !== 'present') return undefined;
-    const { definition, disabled } = state;
+    const { definition, disabled, circuit } = state;
     const config = joinSecrets(definition.config, definition.secrets);
-    return { id, definition, config, ...(disabled !== undefined && { disabled }) };
+    return { id, definition, config, ...(disabled !== undefined && { disabled }), ...(circuit && { circuit }) };
   }
 
   #keep(found: UsableDestination): void {
@@ -73,6 +77,12 @@ export class DestinationDirectory {
   forget(id: string): void {
     this.#cache.delete(id);
     this.#loading.delete(id);
+    this.#onChange(id);
+  }
+
+  /** @param listener hears of every destination that may have changed; the newest listener only */
+  set onChange(listener: (id: string) => void) {
+    this.#onChange = listener;
   }
 
   /** Watches the log for changes made elsewhere, until `signal` aborts; goes on when the log was out of reach. */

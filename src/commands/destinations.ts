@@ -6,6 +6,7 @@ import {
   destination,
   hidden,
 } from '../domain/destination.js';
+import type { OpenCircuit } from '../domain/provider.js';
 import { badInput, reject } from '../domain/rejection.js';
 import { type RetryPolicy, retryPolicy, retryPolicyProblems } from '../domain/retry-policy.js';
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
@@ -23,6 +24,7 @@ export interface DestinationInput {
   readonly type: Channel;
   readonly description?: string | null;
   readonly config: Json;
+  readonly limits?: { readonly concurrency?: number | null; readonly perSecond?: number | null } | null;
   readonly retry?: { readonly [Key in keyof RetryPolicy]?: RetryPolicy[Key] | null } | null;
   readonly isDefault?: boolean | null;
 }
@@ -37,10 +39,19 @@ export type SendDestinationOrder = (
   order: Order<DestinationState, DestinationCommand>,
 ) => Promise<ExecuteResult<DestinationState, DestinationEvent>>;
 
+/** A command that Waybill makes by itself, of what it sees. */
+export type Finding =
+  | { readonly type: 'DisableDestination'; readonly reason: string }
+  | { readonly type: 'EnableDestination' }
+  | { readonly type: 'OpenDestinationCircuit'; readonly circuit: OpenCircuit }
+  | { readonly type: 'CloseDestinationCircuit' };
+
 type Present = Extract<DestinationState, { tag: 'present' }>;
 type MayAccess = (organizationId: string) => boolean;
 type Made = { readonly ok: true; readonly command: DestinationCommand } | Refused;
 
+/** Characters. */
+const MAX_REASON = 500;
 /** Somebody else changes this destination all the time: more than people do. */
 const MAX_TRIES = 5;
 
@@ -117,12 +128,28 @@ export class Destinations {
     }));
   }
 
-  /** Takes no more deliveries until somebody updates it. */
-  async disable(id: string, reason: string, actor: string): Promise<void> {
+  enable(id: string, requester: Requester, mayAccess: MayAccess) {
+    return this.#change(id, requester, mayAccess, () => ({
+      ok: true,
+      command: { type: 'EnableDestination', now: now() },
+    }));
+  }
+
+  /** Takes no more deliveries until somebody enables or updates it. */
+  disable(id: string, reason: string, requester: Requester, mayAccess: MayAccess) {
+    return this.#change(id, requester, mayAccess, () =>
+      reason.trim() === '' || reason.length > MAX_REASON
+        ? badInput([{ path: 'reason', problem: `must have 1 to ${MAX_REASON} characters` }])
+        : { ok: true, command: { type: 'DisableDestination', now: now(), reason } },
+    );
+  }
+
+  /** What Waybill finds out about a destination; nothing when it is gone by then. */
+  async note(id: string, found: Finding): Promise<void> {
     const { state } = await this.#executor.load(destination, id);
     if (state.tag !== 'present') return;
     const { organizationId } = state.definition;
-    await this.#order(id, { type: 'DisableDestination', now: now(), reason }, { actor }, organizationId);
+    await this.#order(id, { ...found, now: now() }, { actor: 'engine' }, organizationId);
   }
 
   #define(input: DestinationInput, config: JsonObject, organizationId: string): DestinationDefinition | FieldProblem[] {
@@ -140,6 +167,10 @@ export class Destinations {
     const retry = Object.keys(wishes).length === 0 ? undefined : retryPolicy(wishes as Partial<RetryPolicy>);
     for (const { path, problem } of retry ? retryPolicyProblems(retry) : [])
       problems.push({ path: `retry.${path}`, problem });
+    const limits = present(input.limits ?? {}) as { readonly concurrency?: number; readonly perSecond?: number };
+    const { concurrency = 1, perSecond = 1 } = limits;
+    check(concurrency >= 1 && concurrency <= 10_000, 'limits.concurrency', 'must be from 1 to 10000');
+    check(perSecond >= 0.01 && perSecond <= 100_000, 'limits.perSecond', 'must be from 0.01 to 100000');
     if (problems.length > 0) return problems;
     return {
       organizationId,
@@ -148,6 +179,7 @@ export class Destinations {
       ...(input.description && { description: input.description }),
       ...splitSecrets(config, this.#catalog.secretPaths(input.type, config)),
       ...(retry && { retry }),
+      ...(Object.keys(limits).length > 0 && { limits }),
       isDefault: input.isDefault ?? false,
     };
   }

@@ -51,15 +51,13 @@ export class CommandExecutor {
     this.#codec = codec;
   }
 
+  /** @throws UndecodableEvent when the stream holds what this program cannot understand; callers answer CONFLICT */
   async load<State, Command, Event extends DomainEvent>(
     decider: Decider<State, Command, Event>,
     id: string,
   ): Promise<Known<State>> {
     const recorded = await this.#store.readStream(`${decider.category}-${id}`);
-    const state = recorded.reduce(
-      (folded, event) => decider.evolve(folded, this.#codec.decode<Event>(event).event),
-      decider.initial,
-    );
+    const state = this.#codec.fold<State, Event>(recorded, decider.evolve, decider.initial);
     return { state, revision: recorded.at(-1)?.revision };
   }
 

@@ -22,6 +22,9 @@ export const newId = (): string => randomUUID();
 export const deliveryIdForKey = (organizationId: string, key: string): string =>
   derivedId(derivedId(WAYBILL, `organization:${organizationId}`), `delivery:${key}`);
 
+/** The id of the stream of a configured provider. */
+export const providerId = (name: string): string => derivedId(WAYBILL, `provider:${name}`);
+
 /** Item `index` of a bulk has the identity of key and index; no single request's key can be the same. */
 export const bulkItemKey = (key: string, index: number): string => `${key}\u0000${index}`;
 

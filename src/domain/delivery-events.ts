@@ -34,6 +34,8 @@ export interface AttemptRef {
   readonly channel: Channel;
   readonly provider: string;
   readonly destinationId?: string;
+  /** Why this one of several configured providers. */
+  readonly providerReason?: string;
   readonly startedAt: Instant;
 }
 
@@ -85,10 +87,25 @@ export type AttemptFailed = Fact<
   'AttemptFailed',
   AttemptRef & { readonly failure: Failure; readonly retryAfterMs?: number }
 >;
-/** A crash left it unknown whether the provider got the call; `resolution` is what policy decided. */
-export type AttemptInDoubt = Fact<'AttemptInDoubt', AttemptRef & { readonly resolution: 'resend' | 'hold' }>;
+/**
+ * A crash left it unknown whether the provider got the call; `resolution` is what was decided. `lookup` is what the
+ * provider's own records said, where it has any that can be asked; had they held the message, it would be a success.
+ */
+export type AttemptInDoubt = Fact<
+  'AttemptInDoubt',
+  AttemptRef & { readonly resolution: 'resend' | 'hold'; readonly lookup?: 'not-found' | 'unknown' }
+>;
+/** A person has found out what became of an attempt that was held in doubt. Not sent, it is made again. */
+export type AttemptResolved = Fact<
+  'AttemptResolved',
+  AttemptRef & { readonly outcome: 'sent' | 'delivered' | 'not-sent'; readonly by: string; readonly note?: string }
+>;
 
-export type RetryScheduled = Fact<'RetryScheduled', { readonly leg: number; readonly dueAt: Instant }>;
+/** `tried`: the configured providers that have just failed it; another one of the channel is to be next. */
+export type RetryScheduled = Fact<
+  'RetryScheduled',
+  { readonly leg: number; readonly dueAt: Instant; readonly tried?: readonly string[] }
+>;
 export type FallbackChosen = Fact<
   'FallbackChosen',
   { readonly leg: number; readonly route: number; readonly failure: Failure }
@@ -103,6 +120,24 @@ export type DeliveryRetried = Fact<
 export type DeliveryCancelled = Fact<'DeliveryCancelled', { readonly by: string; readonly reason?: string }>;
 export type DeliveryExpired = Fact<'DeliveryExpired', Record<never, never>>;
 
+/** The engine had suspended this delivery, and an operator wants it to try again. Changes nothing in the delivery. */
+export type ProcessResumed = Fact<'ProcessResumed', { readonly by: string; readonly reason: string }>;
+/**
+ * An operator lets the delivery go on after an event that cannot be understood: the stream is read as if the event of
+ * that revision were not there (see the codec). Changes nothing else in the delivery.
+ */
+export type EventSkipped = Fact<
+  'EventSkipped',
+  {
+    readonly revision: number;
+    readonly eventType: string;
+    /** Why it could not be understood. */
+    readonly error: string;
+    readonly by: string;
+    readonly reason: string;
+  }
+>;
+
 export type DeliveryEvent =
   | DeliveryRequested
   | ScheduleReached
@@ -115,9 +150,12 @@ export type DeliveryEvent =
   | AttemptSucceeded
   | AttemptFailed
   | AttemptInDoubt
+  | AttemptResolved
   | RetryScheduled
   | FallbackChosen
   | LegDeadLettered
   | DeliveryRetried
   | DeliveryCancelled
-  | DeliveryExpired;
+  | DeliveryExpired
+  | ProcessResumed
+  | EventSkipped;

@@ -1,11 +1,19 @@
-import type { ApprovalRule, AttemptRef, DeliveryEvent, DeliveryRequested, LegPlan, Route } from './delivery-events.js';
+import type {
+  ApprovalRule,
+  AttemptRef,
+  AttemptResolved,
+  DeliveryEvent,
+  DeliveryRequested,
+  LegPlan,
+  Route,
+} from './delivery-events.js';
 import type { Failure, Instant } from './vocabulary.js';
 
 /** What a leg is doing. Only `ready` and `retrying` call for an attempt. */
 export type LegProgress =
   | { readonly tag: 'ready' }
   | { readonly tag: 'attempting'; readonly attempt: AttemptRef }
-  | { readonly tag: 'retrying'; readonly dueAt: Instant }
+  | { readonly tag: 'retrying'; readonly dueAt: Instant; readonly tried?: readonly string[] }
   /** In doubt after a crash, and policy wants a person to look. */
   | { readonly tag: 'doubtful'; readonly attempt: AttemptRef }
   | { readonly tag: 'sent' }
@@ -25,6 +33,8 @@ export interface Leg {
   readonly progress: LegProgress;
   /** Why the newest attempt did not work; gone once one does. */
   readonly failure?: Failure;
+  /** What a person last found out about an attempt in doubt: the same answer again is no news. */
+  readonly resolved?: { readonly attempt: number; readonly outcome: AttemptResolved['data']['outcome'] };
 }
 
 export interface Holds {
@@ -116,13 +126,24 @@ function retried(state: Existing, legs: readonly Leg[]): DeliveryState {
 const counted = (leg: Leg, attempt: AttemptRef): Leg =>
   attempt.number <= leg.attempts ? leg : { ...leg, attempts: attempt.number, routeAttempts: leg.routeAttempts + 1 };
 
-/** Folds one recorded event into the state. Never rejects: what is recorded has happened. */
+function resolved({ failure, ...leg }: Leg, { number, outcome }: AttemptResolved['data']): Leg {
+  const known = { ...leg, resolved: { attempt: number, outcome } };
+  if (outcome !== 'not-sent') return { ...known, progress: { tag: outcome } };
+  return { ...known, ...(failure && { failure }), progress: { tag: 'ready' } };
+}
+
+/**
+ * Folds one recorded event into the state. Never rejects: what is recorded has happened.
+ *
+ * @throws when it is no event that any version of the product can have recorded here
+ */
 export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryState {
   if (event.type === 'DeliveryRequested') {
     const base = { request: event.data, requestedAt: event.at, legs: event.data.legs.map(planned) };
     const holds = initialHolds(event.data);
     return isHeld(holds) ? { tag: 'held', holds, ...base } : { tag: 'active', ...base };
   }
+  if (event.type === 'ProcessResumed' || event.type === 'EventSkipped') return state;
   if (state.tag === 'absent') throw new Error(`${event.type} is recorded in a delivery that was never requested`);
 
   switch (event.type) {
@@ -164,15 +185,23 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         failure: event.data.failure,
         progress: { tag: 'ready' },
       }));
-    case 'AttemptInDoubt':
-      return withLeg(state, event.data.leg, (leg) => ({
+    case 'AttemptInDoubt': {
+      const { resolution, lookup: _, ...attempt } = event.data;
+      return withLeg(state, attempt.leg, (leg) => ({
         ...leg,
-        progress: event.data.resolution === 'resend' ? { tag: 'ready' } : { tag: 'doubtful', attempt: event.data },
+        progress: resolution === 'resend' ? { tag: 'ready' } : { tag: 'doubtful', attempt },
       }));
+    }
+    case 'AttemptResolved':
+      return withLeg(state, event.data.leg, (leg) => resolved(leg, event.data));
     case 'RetryScheduled':
       return withLeg(state, event.data.leg, (leg) => ({
         ...leg,
-        progress: { tag: 'retrying', dueAt: event.data.dueAt },
+        progress: {
+          tag: 'retrying',
+          dueAt: event.data.dueAt,
+          ...(event.data.tried && { tried: event.data.tried }),
+        },
       }));
     case 'FallbackChosen':
       return withLeg(state, event.data.leg, (leg) => ({
@@ -200,6 +229,9 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
       return { tag: 'ended', as: 'CANCELLED', ...requested(state) };
     case 'DeliveryExpired':
       return { tag: 'ended', as: 'EXPIRED', ...requested(state) };
+    default:
+      // Not a matter of types: the event is whatever was recorded under this name.
+      throw new Error(`${(event as { type: string }).type} is not an event of deliveries`);
   }
 }
 

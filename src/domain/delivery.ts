@@ -2,7 +2,7 @@ import type { AttemptRef, DeliveryEvent, DeliveryRequested } from './delivery-ev
 import { absent, type DeliveryState, evolve, type Leg, legIsOpen } from './delivery-state.js';
 import { badInput, type Decision, record, reject } from './rejection.js';
 import { type RetryPolicy, reactionTo, retryDelayMs } from './retry-policy.js';
-import type { Failure, FieldProblem, Instant } from './vocabulary.js';
+import { CONFIRMED_BY_ACCEPTANCE, type Failure, type FieldProblem, type Instant } from './vocabulary.js';
 
 /** What can be asked of a delivery. `now` and `random` are arguments: deciding is pure. */
 export type DeliveryCommand =
@@ -22,7 +22,13 @@ export type DeliveryCommand =
   | { readonly type: 'Approve'; readonly now: Instant; readonly approver: string; readonly comment?: string }
   | { readonly type: 'Reject'; readonly now: Instant; readonly approver: string; readonly reason: string }
   | { readonly type: 'TimeOutApproval'; readonly now: Instant }
-  | { readonly type: 'StartAttempt'; readonly now: Instant; readonly leg: number; readonly provider: string }
+  | {
+      readonly type: 'StartAttempt';
+      readonly now: Instant;
+      readonly leg: number;
+      readonly provider: string;
+      readonly providerReason?: string;
+    }
   | {
       readonly type: 'RecordOutcome';
       readonly now: Instant;
@@ -30,16 +36,44 @@ export type DeliveryCommand =
       readonly outcome: AttemptOutcome;
       readonly policy: RetryPolicy;
       readonly random: number;
+      readonly failover?: Failover;
+    }
+  /** The leg's current route cannot be used for now, and the leg has another one. */
+  | {
+      readonly type: 'TakeDetour';
+      readonly now: Instant;
+      readonly leg: number;
+      readonly route: number;
+      readonly failure: Failure;
     }
   | {
       readonly type: 'DeclareInDoubt';
       readonly now: Instant;
       readonly leg: number;
       readonly resolution: 'resend' | 'hold';
+      /** The attempt that is meant; any that is under way when it is left out. */
+      readonly attempt?: number;
+      readonly lookup?: 'not-found' | 'unknown';
+    }
+  | {
+      readonly type: 'ResolveAttempt';
+      readonly now: Instant;
+      readonly leg: number;
+      readonly attempt: number;
+      readonly outcome: 'sent' | 'not-sent';
+      readonly by: string;
+      readonly note?: string;
     }
   | { readonly type: 'Expire'; readonly now: Instant }
   | { readonly type: 'Cancel'; readonly now: Instant; readonly by: string; readonly reason?: string }
   | { readonly type: 'Retry'; readonly now: Instant; readonly by: string };
+
+/** What a failed attempt with one of several providers of a channel leads to. */
+export type Failover =
+  /** All of these have failed it; there is another one, which is tried at once. */
+  | { readonly tag: 'next'; readonly tried: readonly string[] }
+  /** There is none left, and one before has failed in a way that may pass. */
+  | { readonly tag: 'again' };
 
 export type AttemptOutcome =
   | {
@@ -71,8 +105,12 @@ export function decide(command: DeliveryCommand, state: DeliveryState): Result {
       return startAttempt(command, state);
     case 'RecordOutcome':
       return recordOutcome(command, state);
+    case 'TakeDetour':
+      return takeDetour(command, state);
     case 'DeclareInDoubt':
       return declareInDoubt(command, state);
+    case 'ResolveAttempt':
+      return resolveAttempt(command, state);
     case 'Expire':
       return expire(command.now, state);
     case 'Cancel':
@@ -160,7 +198,7 @@ function timeOutApproval(now: Instant, state: Existing): Result {
 }
 
 /** The leg's next attempt, on its current route. */
-export function nextAttempt(leg: Leg, provider: string, startedAt: Instant): AttemptRef {
+export function nextAttempt(leg: Leg, provider: string, startedAt: Instant, providerReason?: string): AttemptRef {
   const route = leg.routes[leg.route];
   if (!route) throw new Error(`leg ${leg.leg} has no route ${leg.route}`);
   return {
@@ -170,6 +208,7 @@ export function nextAttempt(leg: Leg, provider: string, startedAt: Instant): Att
     channel: route.channel,
     provider,
     ...(route.destinationId !== undefined && { destinationId: route.destinationId }),
+    ...(providerReason !== undefined && { providerReason }),
     startedAt,
   };
 }
@@ -181,13 +220,13 @@ const legOf = (state: Existing, number: number): Leg => {
 };
 
 function startAttempt(
-  { now, leg: number, provider }: Extract<DeliveryCommand, { type: 'StartAttempt' }>,
+  { now, leg: number, provider, providerReason }: Extract<DeliveryCommand, { type: 'StartAttempt' }>,
   state: Existing,
 ): Result {
   const leg = legOf(state, number);
   const mayStart = state.tag === 'active' && (leg.progress.tag === 'ready' || leg.progress.tag === 'retrying');
   if (!mayStart) return reject('CONFLICT', `leg ${number} is not waiting for an attempt`);
-  return record({ type: 'AttemptStarted', at: now, data: nextAttempt(leg, provider, now) });
+  return record({ type: 'AttemptStarted', at: now, data: nextAttempt(leg, provider, now, providerReason) });
 }
 
 /** True when the state already holds this attempt's outcome, or a later attempt. */
@@ -197,7 +236,7 @@ const isRecorded = ({ progress, attempts }: Leg, { number }: AttemptRef): boolea
     : attempts >= number;
 
 function recordOutcome(
-  { now, attempt, outcome, policy, random }: Extract<DeliveryCommand, { type: 'RecordOutcome' }>,
+  { now, attempt, outcome, policy, random, failover }: Extract<DeliveryCommand, { type: 'RecordOutcome' }>,
   state: Existing,
 ): Result {
   const leg = legOf(state, attempt.leg);
@@ -220,16 +259,29 @@ function recordOutcome(
   };
   // A delivery that was cancelled meanwhile keeps the truth about the attempt, but nothing follows from it.
   if (state.tag === 'ended') return record(failed);
-  return record(failed, consequence(leg, attempt, failure, { now, policy, random, retryAfterMs: retryAfterMs ?? 0 }));
+  return record(
+    failed,
+    consequence(leg, attempt, failure, { now, policy, random, failover, retryAfterMs: retryAfterMs ?? 0 }),
+  );
+}
+
+interface Circumstances {
+  readonly now: Instant;
+  readonly policy: RetryPolicy;
+  readonly random: number;
+  readonly failover: Failover | undefined;
+  readonly retryAfterMs: number;
 }
 
 function consequence(
   leg: Leg,
   attempt: AttemptRef,
   failure: Failure,
-  { now, policy, random, retryAfterMs }: { now: Instant; policy: RetryPolicy; random: number; retryAfterMs: number },
+  { now, policy, random, failover, retryAfterMs }: Circumstances,
 ): DeliveryEvent {
-  if (reactionTo[failure.category] === 'retry') {
+  if (failover?.tag === 'next')
+    return { type: 'RetryScheduled', at: now, data: { leg: leg.leg, dueAt: now, tried: failover.tried } };
+  if (reactionTo[failure.category] === 'retry' || failover?.tag === 'again') {
     const failedAttempts = attempt.number <= leg.attempts ? leg.routeAttempts : leg.routeAttempts + 1;
     const delayMs = retryDelayMs(policy, failedAttempts, random, retryAfterMs);
     if (delayMs !== undefined) {
@@ -243,13 +295,41 @@ function consequence(
   return { type: 'LegDeadLettered', at: now, data: { leg: leg.leg, failure } };
 }
 
+function takeDetour(
+  { now, leg: number, route, failure }: Extract<DeliveryCommand, { type: 'TakeDetour' }>,
+  state: Existing,
+): Result {
+  const leg = legOf(state, number);
+  const isWaiting = leg.progress.tag === 'ready' || leg.progress.tag === 'retrying';
+  if (state.tag !== 'active' || !isWaiting || leg.route !== route || route + 1 >= leg.routes.length) return record();
+  return record({ type: 'FallbackChosen', at: now, data: { leg: number, route: route + 1, failure } });
+}
+
 function declareInDoubt(
-  { now, leg: number, resolution }: Extract<DeliveryCommand, { type: 'DeclareInDoubt' }>,
+  { now, leg: number, attempt, resolution, lookup }: Extract<DeliveryCommand, { type: 'DeclareInDoubt' }>,
   state: Existing,
 ): Result {
   const { progress } = legOf(state, number);
-  if (progress.tag !== 'attempting') return record();
-  return record({ type: 'AttemptInDoubt', at: now, data: { resolution, ...progress.attempt } });
+  if (progress.tag !== 'attempting' || (attempt ?? progress.attempt.number) !== progress.attempt.number)
+    return record();
+  const data = { resolution, ...(lookup !== undefined && { lookup }), ...progress.attempt };
+  return record({ type: 'AttemptInDoubt', at: now, data });
+}
+
+function resolveAttempt(
+  { now, leg: number, attempt, outcome, by, note }: Extract<DeliveryCommand, { type: 'ResolveAttempt' }>,
+  state: Existing,
+): Result {
+  const leg = state.legs.find((candidate) => candidate.leg === number);
+  if (!leg || attempt < 1 || attempt > leg.attempts) return reject('NOT_FOUND', 'there is no such attempt');
+  const { progress, resolved } = leg;
+  if (progress.tag !== 'doubtful' || progress.attempt.number !== attempt) {
+    const isKnown = resolved?.attempt === attempt && (resolved.outcome === 'not-sent') === (outcome === 'not-sent');
+    return isKnown ? record() : reject('CONFLICT', 'this attempt is not in doubt, or not any more');
+  }
+  const sent = CONFIRMED_BY_ACCEPTANCE.has(progress.attempt.channel) ? 'delivered' : 'sent';
+  const data = { outcome: outcome === 'sent' ? sent : outcome, by, ...(note !== undefined && { note }) } as const;
+  return record({ type: 'AttemptResolved', at: now, data: { ...data, ...progress.attempt } });
 }
 
 function expire(now: Instant, state: Existing): Result {

@@ -1,3 +1,4 @@
+import type { OpenCircuit } from './provider.js';
 import { type Decision, record, reject } from './rejection.js';
 import type { RetryPolicy } from './retry-policy.js';
 import type { Channel, Instant, JsonObject } from './vocabulary.js';
@@ -17,6 +18,8 @@ export interface DestinationDefinition {
   /** The secrets themselves, by dotted path into `config`; never shown again. */
   readonly secrets: Secrets;
   readonly retry?: RetryPolicy;
+  /** Of calls to it; where it names none, the instance's defaults hold. */
+  readonly limits?: { readonly concurrency?: number; readonly perSecond?: number };
   readonly isDefault: boolean;
 }
 
@@ -32,11 +35,19 @@ export type DestinationEvent =
   | Fact<'DestinationSecretRotated', { readonly config: JsonObject; readonly secrets: Secrets }>
   | Fact<'DestinationDisabled', { readonly reason: string }>
   | Fact<'DestinationEnabled', Record<never, never>>
+  /** It has failed too often in a row to be called for now. */
+  | Fact<'DestinationCircuitOpened', OpenCircuit>
+  | Fact<'DestinationCircuitClosed', Record<never, never>>
   | Fact<'DestinationDeleted', Record<never, never>>;
 
 export type DestinationState =
   | { readonly tag: 'absent' }
-  | { readonly tag: 'present'; readonly definition: DestinationDefinition; readonly disabled?: string }
+  | {
+      readonly tag: 'present';
+      readonly definition: DestinationDefinition;
+      readonly disabled?: string;
+      readonly circuit?: OpenCircuit;
+    }
   | { readonly tag: 'deleted'; readonly definition: DestinationDefinition };
 
 export type DestinationCommand =
@@ -50,6 +61,8 @@ export type DestinationCommand =
     }
   | { readonly type: 'DisableDestination'; readonly now: Instant; readonly reason: string }
   | { readonly type: 'EnableDestination'; readonly now: Instant }
+  | { readonly type: 'OpenDestinationCircuit'; readonly now: Instant; readonly circuit: OpenCircuit }
+  | { readonly type: 'CloseDestinationCircuit'; readonly now: Instant }
   | { readonly type: 'DeleteDestination'; readonly now: Instant };
 
 export function decide(command: DestinationCommand, state: DestinationState): Decision<DestinationEvent> {
@@ -84,6 +97,13 @@ export function decide(command: DestinationCommand, state: DestinationState): De
     case 'EnableDestination':
       if (state.disabled === undefined) return record();
       return record({ type: 'DestinationEnabled', at: command.now, data: {} });
+    case 'OpenDestinationCircuit':
+      // Every instance has a breaker of its own: opened by two, it is open.
+      if (state.circuit) return record();
+      return record({ type: 'DestinationCircuitOpened', at: command.now, data: command.circuit });
+    case 'CloseDestinationCircuit':
+      if (!state.circuit) return record();
+      return record({ type: 'DestinationCircuitClosed', at: command.now, data: {} });
     case 'DeleteDestination':
       return record({ type: 'DestinationDeleted', at: command.now, data: {} });
   }
@@ -94,17 +114,31 @@ export function evolve(state: DestinationState, event: DestinationEvent): Destin
   if (state.tag === 'absent') throw new Error(`${event.type} is recorded in a destination that was never created`);
   switch (event.type) {
     case 'DestinationUpdated':
-      return { ...state, definition: event.data };
+      // Repaired, as far as anybody knows.
+      return withDefinition(state, event.data);
     case 'DestinationSecretRotated':
       return { ...state, definition: { ...state.definition, ...event.data } };
     case 'DestinationDisabled':
       return { tag: 'present', definition: state.definition, disabled: event.data.reason };
     case 'DestinationEnabled':
       return { tag: 'present', definition: state.definition };
+    case 'DestinationCircuitOpened':
+      return { tag: 'present', definition: state.definition, ...disabledOf(state), circuit: event.data };
+    case 'DestinationCircuitClosed':
+      return { tag: 'present', definition: state.definition, ...disabledOf(state) };
     case 'DestinationDeleted':
       return { tag: 'deleted', definition: state.definition };
   }
 }
+
+const disabledOf = (state: DestinationState): { readonly disabled?: string } =>
+  state.tag === 'present' && state.disabled !== undefined ? { disabled: state.disabled } : {};
+
+const withDefinition = (
+  state: Exclude<DestinationState, { tag: 'absent' }>,
+  definition: DestinationDefinition,
+): DestinationState =>
+  state.tag === 'present' ? { tag: 'present', definition, ...disabledOf(state) } : { tag: 'deleted', definition };
 
 export const destination = {
   category: 'destination',

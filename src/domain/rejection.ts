@@ -5,6 +5,8 @@ export interface Rejection {
   readonly code: 'NOT_FOUND' | 'BAD_USER_INPUT' | 'CONFLICT' | 'IDEMPOTENCY_CONFLICT' | 'FORBIDDEN' | 'RATE_LIMITED';
   readonly message: string;
   readonly fields?: readonly FieldProblem[];
+  /** With RATE_LIMITED: when to ask again. */
+  readonly retryAfterSeconds?: number;
 }
 
 /** What a decider answers: the events to record (none when there is nothing to do), or why not. */

@@ -42,18 +42,25 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   AttemptSucceeded: [],
   AttemptFailed: [],
   AttemptInDoubt: [],
+  AttemptResolved: [],
   RetryScheduled: [],
   FallbackChosen: [],
   LegDeadLettered: [],
   DeliveryRetried: [],
   DeliveryCancelled: [],
   DeliveryExpired: [],
+  ProcessResumed: [],
+  EventSkipped: [],
   DestinationCreated: [],
   DestinationUpdated: [],
   DestinationSecretRotated: [],
   DestinationDisabled: [],
   DestinationEnabled: [],
+  DestinationCircuitOpened: [],
+  DestinationCircuitClosed: [],
   DestinationDeleted: [],
+  ProviderCircuitOpened: [],
+  ProviderCircuitClosed: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
@@ -74,7 +81,20 @@ export interface FieldProtection {
 
 export const noProtection: FieldProtection = { seal: (_, data) => data, open: (_, data) => data };
 
-/** The one way events get into the log and out of it: decode → upcast → open → type. */
+/**
+ * The one way events get into the log and out of it: decode → upcast → open → type.
+ *
+ * A type or version that is not in the table was recorded by a newer program, or by nobody. It is never guessed at and
+ * never passed over: decoding fails with `UndecodableEvent`, and so does folding it where it makes no sense. What then?
+ *
+ * - Commands are refused (CONFLICT): nothing is decided on half a stream.
+ * - Read models park the event with what follows it in its stream, and go on with other streams.
+ * - The engine tries the delivery a few times, then suspends it where it stands, and goes on with the others.
+ * - History shows it as it lies in the log.
+ *
+ * An operator then starts a program that knows the event (`resumeDelivery`), or decides that the stream is to be read
+ * without it (`skipSuspendedEvent`): that is recorded as `EventSkipped`, which names the revision to pass over.
+ */
 export class EventCodec {
   readonly #protection: FieldProtection;
 
@@ -110,8 +130,49 @@ export class EventCodec {
     const event = { type, at: metadata.occurredAt ?? recorded.created, data: opened } as unknown as Event;
     return { event, recorded, organizationId };
   }
+
+  /**
+   * A stream from its beginning, without what is to be passed over.
+   *
+   * @throws UndecodableEvent
+   */
+  decodeStream<Event extends DomainEvent>(stream: readonly RecordedEvent[]): Decoded<Event>[] {
+    const skipped = skippedRevisions(stream);
+    const read = skipped.size === 0 ? stream : stream.filter(({ revision }) => !skipped.has(revision));
+    return read.map((recorded) => this.decode<Event>(recorded));
+  }
+
+  /**
+   * A stream from its beginning, folded.
+   *
+   * @throws UndecodableEvent also for an event that `evolve` throws at
+   */
+  fold<State, Event extends DomainEvent>(
+    stream: readonly RecordedEvent[],
+    evolve: (state: State, event: Event) => State,
+    initial: State,
+  ): State {
+    let state = initial;
+    for (const { event, recorded } of this.decodeStream<Event>(stream)) {
+      try {
+        state = evolve(state, event);
+      } catch (error) {
+        throw new UndecodableEvent(recorded, (error as Error).message);
+      }
+    }
+    return state;
+  }
 }
 
+/** Revisions of a stream that are to be passed over, as its own later events say. */
+export function skippedRevisions(stream: readonly RecordedEvent[]): ReadonlySet<number> {
+  const skips = stream.filter(({ type }) => type === 'EventSkipped');
+  return skips.length === 0 ? none : new Set(skips.map(({ data }) => Number(data.revision)));
+}
+
+const none: ReadonlySet<number> = new Set();
+
+/** An event that cannot be decoded, or that makes no sense where it stands. */
 export class UndecodableEvent extends Error {
   override name = 'UndecodableEvent';
   readonly recorded: RecordedEvent;

@@ -9,8 +9,15 @@ const TEST_TIMEOUT_MS = 15_000;
 export class ConnectionTester {
   readonly #directory: DestinationDirectory;
   readonly #adapters: Adapters;
+  readonly #onSuccess: (id: string) => Promise<void>;
 
-  constructor(directory: DestinationDirectory, adapters: Adapters) {
+  /** @param onSuccess with a destination that is disabled although it works */
+  constructor(
+    directory: DestinationDirectory,
+    adapters: Adapters,
+    onSuccess: (id: string) => Promise<void> = async () => undefined,
+  ) {
+    this.#onSuccess = onSuccess;
     this.#directory = directory;
     this.#adapters = adapters;
   }
@@ -21,6 +28,8 @@ export class ConnectionTester {
       throw new ApiError('NOT_FOUND', 'there is no such destination');
     const choice = this.#adapters.adapterFor(found.definition.type, found.config);
     if (Array.isArray(choice)) return { ok: false, latencyMs: 0, problems: choice };
-    return await choice.adapter.test(choice.config, { signal: AbortSignal.timeout(TEST_TIMEOUT_MS) });
+    const result = await choice.adapter.test(choice.config, { signal: AbortSignal.timeout(TEST_TIMEOUT_MS) });
+    if (result.ok && found.disabled !== undefined) await this.#onSuccess(id);
+    return result;
   }
 }

@@ -1,6 +1,6 @@
 import type { Accepted } from '../commands/deliveries.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
-import type { Decoded, EventCodec } from '../event-store/codec.js';
+import { type Decoded, type EventCodec, UndecodableEvent } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { attemptsOf } from '../projections/attempts.js';
 import { type DeliveryRow, deliveryRow } from '../projections/deliveries.js';
@@ -35,10 +35,7 @@ export class DeliveryPresenter {
     const { id, revision, events, position } = result;
     if (position === undefined || revision !== events.length - 1) {
       const stored = await this.#reader.readStream(streamOf(id));
-      return this.#fromEvents(
-        id,
-        stored.map((event) => this.#codec.decode<DeliveryEvent>(event)),
-      );
+      return this.#fromEvents(id, this.#codec.decodeStream<DeliveryEvent>(stored));
     }
     // It begins with this command, so all there is to it is at hand.
     const organizationId = events[0]?.type === 'DeliveryRequested' ? events[0].data.organizationId : '';
@@ -50,10 +47,7 @@ export class DeliveryPresenter {
   async fromLog(id: string, isIncluded: (event: RecordedEvent) => boolean): Promise<PresentedDelivery | undefined> {
     const recorded = (await this.#reader.readStream(streamOf(id))).filter(isIncluded);
     if (recorded.length === 0) return undefined;
-    return this.#fromEvents(
-      id,
-      recorded.map((event) => this.#codec.decode<DeliveryEvent>(event)),
-    );
+    return this.#fromEvents(id, this.#codec.decodeStream<DeliveryEvent>(recorded));
   }
 
   #fromEvents(id: string, events: readonly Decoded<DeliveryEvent>[]): PresentedDelivery {
@@ -73,9 +67,19 @@ export class DeliveryPresenter {
       position: event.position,
       revision: event.revision,
       type: event.type,
-      data: this.#codec.decode(event).event.data,
+      data: this.#dataOf(event),
       metadata: event.metadata,
       recordedAt: event.created,
     }));
+  }
+
+  /** History is what was recorded, also what this program does not understand. */
+  #dataOf(recorded: RecordedEvent): object {
+    try {
+      return this.#codec.decode(recorded).event.data;
+    } catch (error) {
+      if (error instanceof UndecodableEvent) return recorded.data;
+      throw error;
+    }
   }
 }

@@ -52,6 +52,19 @@ export class DestinationResolver {
   }
 
   @Mutation()
+  async enableDestination(@Context() context: RequestContext, @Args('id') id: string) {
+    const requester = requesterFor(context, '');
+    return this.#answer(context, unwrap(await this.destinations.enable(known(id), requester, accessOf(context))));
+  }
+
+  @Mutation()
+  async disableDestination(@Context() context: RequestContext, @Args('id') id: string, @Args('reason') reason: string) {
+    const requester = requesterFor(context, '');
+    const disabled = await this.destinations.disable(known(id), reason, requester, accessOf(context));
+    return this.#answer(context, unwrap(disabled));
+  }
+
+  @Mutation()
   async deleteDestination(@Context() context: RequestContext, @Args('id') id: string) {
     const deleted = unwrap(await this.destinations.delete(known(id), requesterFor(context, ''), accessOf(context)));
     this.reads.wrote(context, deleted.position);

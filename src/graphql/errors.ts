@@ -1,13 +1,15 @@
 import { type ASTNode, BREAK, GraphQLError, type GraphQLFormattedError, Kind, parse, visit } from 'graphql';
 import type { Rejection } from '../domain/rejection.js';
 import type { FieldProblem } from '../domain/vocabulary.js';
+import { UndecodableEvent } from '../event-store/codec.js';
 
 export type ErrorCode = Rejection['code'] | 'UNAUTHENTICATED' | 'UNAVAILABLE' | 'INTERNAL';
 
 /** An expected failure: it reaches the client as it is. */
 export class ApiError extends GraphQLError {
-  constructor(code: ErrorCode, message: string, fields?: readonly FieldProblem[]) {
-    super(message, { extensions: { code, ...(fields && { fields }) } });
+  constructor(code: ErrorCode, message: string, fields?: readonly FieldProblem[], retryAfterSeconds?: number) {
+    const when = retryAfterSeconds !== undefined && { retryAfterSeconds };
+    super(message, { extensions: { code, ...(fields && { fields }), ...when } });
   }
 }
 
@@ -19,8 +21,8 @@ export function unwrap<Result extends { readonly ok: true }>(
   result: Result | { readonly ok: false; readonly rejection: Rejection },
 ): Result {
   if (result.ok) return result;
-  const { code, message, fields } = result.rejection;
-  throw new ApiError(code, message, fields);
+  const { code, message, fields, retryAfterSeconds } = result.rejection;
+  throw new ApiError(code, message, fields, retryAfterSeconds);
 }
 
 interface Execution {
@@ -42,6 +44,10 @@ export function errorFormatter(onUnexpected: (error: Error) => string) {
   };
 }
 
+/** Trying again changes nothing; a newer program or an operator does. */
+const SUSPENDED =
+  'this is suspended: it holds an event that this program does not understand, and waits for an operator to resume it';
+
 /** Mercurius wraps what the parser and the validator found into one error. */
 function spread(error: GraphQLError): GraphQLError[] {
   const inner = (error.originalError as { errors?: unknown } | undefined)?.errors;
@@ -56,6 +62,7 @@ function formatted(error: GraphQLError, onUnexpected: (error: Error) => string):
     ...(error.path && { path: error.path }),
   };
   if (known.extensions?.code !== undefined) return { message: known.message, ...place, extensions: known.extensions };
+  if (original instanceof UndecodableEvent) return { message: SUSPENDED, ...place, extensions: { code: 'CONFLICT' } };
   const mistake = clientMistake(error, original);
   if (mistake) return { message: error.message, ...place, extensions: { code: 'BAD_USER_INPUT', fields: [mistake] } };
   if (original && isUnavailable(original))

@@ -68,6 +68,16 @@ export class ReadModels {
     };
   }
 
+  async attemptsInDoubt(
+    context: RequestContext,
+    organizations: Organizations,
+    first: number,
+    after: string | undefined,
+  ) {
+    await this.#caughtUp(context);
+    return await refusing(this.#reads.attemptsInDoubt.list(organizations, first, after));
+  }
+
   async destination(context: RequestContext, id: string) {
     await this.#caughtUp(context);
     return await this.#reads.destinations.find(id, context.principal.organizations);

@@ -21,6 +21,18 @@ const wholeNumber = (min: number, max: number) =>
     })
     .transform((value) => value as number);
 
+/** A number that need not be whole, or its digits as text. */
+const amount = (min: number, max: number) =>
+  z
+    .preprocess(
+      (value) => (typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value),
+      z.unknown(),
+    )
+    .refine((value) => typeof value === 'number' && value >= min && value <= max, {
+      error: ({ input }) => `must be a number from ${min} to ${max}, not ${JSON.stringify(input)}`,
+    })
+    .transform((value) => value as number);
+
 /**
  * An address range in CIDR notation. Short and octal IPv4 forms (`10/8`, `012.0.0.0/8`) are refused although the parser
  * knows them: these ranges open a way into private networks, and two readers must not see two different ones.
@@ -48,6 +60,25 @@ const provider = z.strictObject({
   channel: z.enum(CHANNELS),
   /** Checked by the adapter it belongs to, which alone knows its fields. */
   config: z.record(z.string(), z.unknown()).default({}),
+  /** Default 1: providers of a channel with a lower number are used first. */
+  priority: wholeNumber(0, 1_000).default(1),
+  /** Default 1: its share among providers that are alike in priority, region and cost. */
+  weight: amount(0, 1_000).default(1),
+  /** Default 0. Of one message, in a unit of your choice: the cheaper first. */
+  cost: amount(0, 1_000_000).default(0),
+  /** Default none. Among providers of one priority, those of the instance's region are used first. */
+  region: z.string().min(1, 'must not be empty').optional(),
+  /** Default none. Over all instances together. */
+  limits: z
+    .strictObject({
+      /** Calls at once. */
+      concurrency: wholeNumber(1, 10_000).optional(),
+      /** Calls begun per second. */
+      perSecond: amount(0.01, 100_000).optional(),
+      /** Default: those of one second. Calls that may begin at once after a pause. */
+      burst: wholeNumber(1, 100_000).optional(),
+    })
+    .optional(),
 });
 
 const limits = z.strictObject({
@@ -61,9 +92,35 @@ const limits = z.strictObject({
   maxQueryCost: wholeNumber(1, 10_000_000).default(5_000),
 });
 
+/** When calls to a destination or provider that fails are stopped, and how it is tried out (seed 3's defaults). */
+const breaker = z.strictObject({
+  /** Default 10 failures in a row. */
+  failureThreshold: wholeNumber(1, 10_000).default(10),
+  /** Default 300,000 ms without a call. */
+  recoveryTimeoutMs: wholeNumber(10, 86_400_000).default(300_000),
+  /** Default 3 calls that must succeed. */
+  halfOpenMaxCalls: wholeNumber(1, 1_000).default(3),
+});
+
+/** When a destination that fails is disabled: both must be reached. */
+const disableAfter = z.strictObject({
+  /** Default 50 failures in a row … */
+  failures: wholeNumber(1, 1_000_000).default(50),
+  /** … over 24 hours by default. */
+  hours: amount(0, 8_760).default(24),
+});
+
 const engine = z.strictObject({
   /** Default 128 attempts in flight at once. */
   concurrency: wholeNumber(1, 10_000).default(128),
+  /** Default 8 more for messages whose attachments make them large … */
+  largeConcurrency: wholeNumber(1, 1_000).default(8),
+  /** … which is from 256 KiB on by default, as sent. */
+  largeBytes: wholeNumber(1, 1024 * MIB).default(256 * 1024),
+  /** Default 32 calls at once to a destination or host that has no limit of its own. */
+  destinationConcurrency: wholeNumber(1, 10_000).default(32),
+  breaker: breaker.prefault({}),
+  disableAfter: disableAfter.prefault({}),
   /** Default 100,000 deliveries under way, 7 KB each; beyond it requests are answered with RATE_LIMITED. */
   maxUnderWay: wholeNumber(1, 100_000_000).default(100_000),
   /** Default 1,000 ms between two write-behind checkpoints: how much is folded again after a crash. */
@@ -102,6 +159,10 @@ const schema = z.strictObject({
   adminKey: z.string().min(32, 'must have 32 or more characters').optional(),
   /** Default none. CIDRs that outgoing calls may reach although they are not public. */
   allowedNetworks: z.array(cidr).default([]),
+  /** Default none. Where this instance is: providers of the same region are preferred. */
+  region: z.string().min(1, 'must not be empty').optional(),
+  /** Default false. True enables a disabled destination again when `testDestination` succeeds. */
+  enableAfterTest: z.boolean().default(false),
   /** Default info. */
   logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** Default none. */

@@ -3,6 +3,10 @@ import type { PoolConfig } from 'pg';
 import { DataSource, type EntitySchema } from 'typeorm';
 import { FirstTables1780000000000 } from './migrations/1780000000000-first-tables.js';
 import { EventLog1780100000000 } from './migrations/1780100000000-event-log.js';
+import { ProjectionWriter1780200000000 } from './migrations/1780200000000-projection-writer.js';
+import { SeveralEngines1780300000000 } from './migrations/1780300000000-several-engines.js';
+import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions.js';
+import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -21,7 +25,14 @@ export interface DatabaseOptions {
 }
 
 /** In the order in which they run, for ever; never edited once released. */
-const migrations = [FirstTables1780000000000, EventLog1780100000000];
+const migrations = [
+  FirstTables1780000000000,
+  EventLog1780100000000,
+  ProjectionWriter1780200000000,
+  SeveralEngines1780300000000,
+  Suspensions1780400000000,
+  Circuits1780500000000,
+];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */
 const MIGRATION_LOCK = 0x57415942;

@@ -6,8 +6,10 @@ import type { DataSource, EntityManager } from 'typeorm';
  * before anybody goes on from there; otherwise events would be skipped, and nobody would notice.
  */
 export interface EventLog {
-  /** A uuid that the log keeps; a copy of the log has the same. */
+  /** A uuid that the log keeps; a new one since it was restored from a backup. */
   readonly id: string;
+  /** What it was before. */
+  readonly formerly: readonly string[];
   /** Position of the newest event. Asked for after the database, which others may be filling: it cannot be ahead then. */
   head(): Promise<bigint>;
 }
@@ -27,8 +29,11 @@ export const DERIVED_TABLES = [
   'projection_checkpoints',
   'projection_rebuilds',
   'parked_events',
+  'projection_writer',
+  'engine_instances',
   'engine_partitions',
   'engine_deliveries',
+  'engine_suspensions',
 ] as const;
 
 /**
@@ -45,13 +50,13 @@ export const DERIVED_TABLES = [
  */
 export async function matchDerivedState(
   database: DataSource,
-  { id, head: headOf }: EventLog,
+  { id, formerly, head: headOf }: EventLog,
   options: { readonly isShared: boolean; readonly instanceId: string },
   log: Log,
 ): Promise<void> {
   const emptied = await database.transaction(async (transaction) => {
     const followed = await claim(transaction, id);
-    if (followed !== id && options.isShared)
+    if (followed !== id && !formerly.includes(followed) && options.isShared)
       throw new Error(
         `DATABASE_URL: this database holds the read models of another Waybill (event log ${followed}); give each its own`,
       );
@@ -60,14 +65,15 @@ export async function matchDerivedState(
     if (followed === id && reached <= head) return undefined;
     if (options.isShared && (await isWorkedOn(transaction, options.instanceId)))
       throw new Error(
-        'DATABASE_URL: this database has seen more than the event log holds, and other instances work on it; stop them first',
+        'DATABASE_URL: this database does not follow from the event log, and other instances work on it; stop them first',
       );
     await transaction.query(`truncate ${DERIVED_TABLES.join(', ')}`);
     await claim(transaction, id);
     return { followed, reached: reached.toString(), head: head.toString() };
   });
   if (!emptied) return;
-  const why = emptied.followed === id ? 'has seen more than this event log holds' : 'was filled from another log';
+  const why =
+    emptied.followed === id ? 'has seen more than this event log holds' : 'does not follow from this event log';
   log.warn(emptied, `the database ${why}: all read models are emptied and made again from the log`);
 }
 

@@ -63,10 +63,22 @@ function attemptRow(deliveryId: string, { event, organizationId }: Decoded<Deliv
       };
     case 'AttemptInDoubt':
       return { ...started(deliveryId, organizationId, event.data), status: 'IN_DOUBT' };
+    case 'AttemptResolved':
+      return {
+        ...started(deliveryId, organizationId, event.data),
+        ...(event.data.outcome === 'not-sent' ? { status: 'FAILED', error: NOT_SENT } : { status: 'SUCCEEDED' }),
+        completedAt: event.at,
+      };
     default:
       return undefined;
   }
 }
+
+const NOT_SENT: Failure = {
+  category: 'SYSTEM',
+  code: 'NOT_SENT',
+  message: 'it was in doubt, and a person has found that the provider had not had it',
+};
 
 const started = (deliveryId: string, organizationId: string, attempt: AttemptRef): AttemptRow => ({
   deliveryId,

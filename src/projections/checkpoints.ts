@@ -7,6 +7,15 @@ export class CheckpointMoved extends Error {
   override name = 'CheckpointMoved';
 }
 
+/** This instance is not the writer of the read models any more. */
+export class Superseded extends Error {
+  override name = 'Superseded';
+
+  constructor() {
+    super('another instance writes the read models now');
+  }
+}
+
 /** One event that is kept aside for one projection. */
 export interface Parked {
   readonly projection: string;
@@ -20,16 +29,21 @@ export interface Parked {
  * Reads where the projections are; one that is new here starts at 0n.
  *
  * @returns those whose rows an older version of the program has made
+ * @throws Superseded when they are another epoch's
  */
-export async function loadCheckpoints(connection: Connection, members: readonly Member[]): Promise<Member[]> {
+export async function loadCheckpoints(
+  connection: Connection,
+  members: readonly Member[],
+  epoch: bigint,
+): Promise<Member[]> {
   const names = members.map(({ projection }) => projection.name);
   await connection.execute(
-    `insert into projection_checkpoints (name, version, position)
-     select name, version, 0 from unnest($1::text[], $2::integer[]) as u(name, version) on conflict do nothing`,
-    [names, members.map(({ projection }) => projection.version)],
+    `insert into projection_checkpoints (name, version, position, epoch)
+     select name, version, 0, $3 from unnest($1::text[], $2::integer[]) as u(name, version) on conflict do nothing`,
+    [names, members.map(({ projection }) => projection.version), String(epoch)],
   );
-  const rows = await connection.query<{ name: string; version: number; position: string }>(
-    'select name, version, position from projection_checkpoints where name = any($1)',
+  const rows = await connection.query<{ name: string; version: number; position: string; epoch: string }>(
+    'select name, version, position, epoch from projection_checkpoints where name = any($1)',
     [names],
   );
   const parked = await connection.query<{ projection: string; stream: string; events: string }>(
@@ -42,6 +56,7 @@ export async function loadCheckpoints(connection: Connection, members: readonly 
     const { name, version } = member.projection;
     const row = rows.find((candidate) => candidate.name === name);
     if (!row) throw new Error(`the checkpoint of ${name} has disappeared`);
+    if (BigInt(row.epoch) !== epoch) throw new Superseded();
     if (row.version > version) throw new Error(`${name} was made by a newer version of this program`);
     if (row.version < version) outdated.push(member);
     member.position = BigInt(row.position);
@@ -59,14 +74,15 @@ export async function loadCheckpoints(connection: Connection, members: readonly 
 const DIVISION_BY_ZERO = '22012';
 
 /**
- * Moves the checkpoints of all these projections from exactly `from`, in this program's version. If they are not all
- * there, it fails by dividing by zero, because the transaction it is part of has been sent to its end already.
+ * Moves the checkpoints of all these projections from exactly `from`, in this program's version and the writer's epoch.
+ * If they are not all there, it fails by dividing by zero, because the transaction it is part of has been sent to its
+ * end already.
  */
-export const moveCheckpoints = (members: readonly Member[], from: bigint, to: bigint): Statement => ({
+export const moveCheckpoints = (members: readonly Member[], epoch: bigint, from: bigint, to: bigint): Statement => ({
   name: 'move_checkpoints',
   text: `with moved as (
-           update projection_checkpoints set position = $4 from unnest($1::text[], $2::integer[]) as u(name, version)
-           where projection_checkpoints.name = u.name and projection_checkpoints.version = u.version and position = $3
+           update projection_checkpoints as c set position = $4 from unnest($1::text[], $2::integer[]) as u(name, version)
+           where c.name = u.name and c.version = u.version and c.position = $3 and c.epoch = $5
            returning 1)
          select 1 / (count(*) = cardinality($1::text[]))::integer from moved`,
   values: [
@@ -74,6 +90,7 @@ export const moveCheckpoints = (members: readonly Member[], from: bigint, to: bi
     members.map(({ projection }) => projection.version),
     String(from),
     String(to),
+    String(epoch),
   ],
 });
 

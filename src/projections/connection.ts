@@ -2,8 +2,17 @@ import { Socket } from 'node:net';
 import pg from 'pg';
 import type { Statement } from './columns.js';
 
-/** Longer than any batch takes; what hangs longer (a dead network, a forgotten lock) is given up and tried again. */
-const STATEMENT_TIMEOUT_MS = 60_000;
+export interface ConnectionSettings {
+  /** What an operator sees in pg_stat_activity. */
+  readonly name?: string;
+  /** Default 60 s for a statement; what hangs longer (a dead network, a forgotten lock) is given up and tried again. */
+  readonly statementMs?: number;
+  /** Default none. */
+  readonly transactionMs?: number;
+}
+
+/** A process that is stopped in the middle of a transaction keeps its locks no longer than this. */
+const IDLE_IN_TRANSACTION_MS = 10_000;
 
 export class StatementFailed extends Error {
   override name = 'StatementFailed';
@@ -31,17 +40,22 @@ export class Connection {
   }
 
   /** @param lost is called when the connection breaks, whether or not it is in use */
-  static async open(options: pg.ClientConfig, lost: (error: Error) => void): Promise<Connection> {
+  static async open(
+    options: pg.ClientConfig,
+    lost: (error: Error) => void,
+    { name = 'waybill-projections', statementMs = 60_000, transactionMs = 0 }: ConnectionSettings = {},
+  ): Promise<Connection> {
     const socket = new Socket();
     const client = new pg.Client({
       ...options,
       stream: () => socket,
-      application_name: 'waybill-projections',
+      application_name: name,
       keepAlive: true,
       pipeline: true,
       connectionTimeoutMillis: 10_000,
-      statement_timeout: STATEMENT_TIMEOUT_MS,
-      query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
+      statement_timeout: statementMs,
+      query_timeout: statementMs + 5_000,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     });
     let opened = false;
     client.on('error', (error) => opened && lost(error));
@@ -50,12 +64,23 @@ export class Connection {
       await client.connect();
       // What a crash of Postgres takes back is a whole number of batches with their checkpoints: they are applied again.
       await client.query("set synchronous_commit = off; set timezone = 'UTC'");
+      // It also ends the transaction of a process that was stopped in the middle of a statement, which nothing else does.
+      // Postgres has it from version 17 on; with an older one such a process keeps its locks until it goes on or dies.
+      await client.query(`select set_config(name, $1, false) from pg_settings where name = 'transaction_timeout'`, [
+        String(transactionMs),
+      ]);
     } catch (error) {
       await client.end().catch(() => {});
       throw error;
     }
     opened = true;
     return new Connection(client, socket);
+  }
+
+  /** From now on, as long as the connection lives. @param hear must not throw */
+  async listen(channel: string, hear: (payload: string) => void): Promise<void> {
+    this.#client.on('notification', ({ payload }) => hear(payload ?? ''));
+    await this.#client.query(`listen ${channel}`);
   }
 
   async query<Row extends pg.QueryResultRow>(query: string | Statement, values?: unknown[]): Promise<Row[]> {

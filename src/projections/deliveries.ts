@@ -50,7 +50,13 @@ export interface LegRow {
 export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
   const { id, state, revision, position, updatedAt, completedAt } = snapshot;
   const { request, requestedAt } = state;
-  const routes = request.legs.flatMap((leg) => leg.routes);
+  const channels: Channel[] = [];
+  const destinationIds: string[] = [];
+  for (const { routes } of request.legs)
+    for (const { channel, destinationId } of routes) {
+      channels.push(channel);
+      if (destinationId !== undefined) destinationIds.push(destinationId);
+    }
   const legs = state.legs.map((leg) => legRow(snapshot, leg));
   return {
     id,
@@ -63,8 +69,8 @@ export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
     metadata: request.metadata ?? null,
     correlationId: request.correlationId ?? null,
     idempotencyKey: request.idempotencyKey ?? null,
-    channels: [...new Set(routes.map(({ channel }) => channel))],
-    destinationIds: [...new Set(routes.flatMap(({ destinationId }) => destinationId ?? []))],
+    channels: distinct(channels),
+    destinationIds: distinct(destinationIds),
     deadLettered: legs.some((leg) => leg.deadLettered),
     requestedAt,
     scheduledAt: request.scheduledAt ?? null,
@@ -75,6 +81,8 @@ export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
     position: String(position),
   };
 }
+
+const distinct = <T>(values: readonly T[]): readonly T[] => (values.length > 1 ? [...new Set(values)] : values);
 
 function legRow({ id, state }: DeliverySnapshot, leg: Leg): LegRow {
   const route = leg.routes[leg.route];

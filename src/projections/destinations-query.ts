@@ -20,8 +20,8 @@ export interface DestinationHealth {
   readonly averageResponseMs: number | null;
   readonly lastSuccessAt: Instant | null;
   readonly lastFailureAt: Instant | null;
-  /** Always closed: there is no circuit breaker yet. */
-  readonly circuit: 'closed';
+  /** open: it is not called for now · half-open: single calls try whether it works again · closed: all is well */
+  readonly circuit: 'closed' | 'open' | 'half-open';
 }
 
 export interface DestinationWithHealth extends DestinationRow {
@@ -50,6 +50,8 @@ export class DestinationEntity implements DestinationRow {
   @Column('text', { nullable: true }) description!: string | null;
   @Column('jsonb') config!: JsonObject;
   @Column('jsonb', { nullable: true }) retry!: RetryPolicy | null;
+  @Column('jsonb', { nullable: true }) limits!: DestinationRow['limits'];
+  @Column('jsonb', { nullable: true }) circuit!: DestinationRow['circuit'];
   @Column('boolean', { name: 'is_default' }) isDefault!: boolean;
   @Column('boolean') enabled!: boolean;
   @Column('text', { name: 'disabled_reason', nullable: true }) disabledReason!: string | null;
@@ -107,9 +109,14 @@ function withHealth({ counts, ...row }: DestinationEntity): DestinationWithHealt
       averageResponseMs: counts && totalDeliveries > 0 ? Number(counts.responseMs) / totalDeliveries : null,
       lastSuccessAt: counts?.lastSuccessAt ?? null,
       lastFailureAt: counts?.lastFailureAt ?? null,
-      circuit: 'closed',
+      circuit: circuitStatus(row.circuit),
     },
   };
+}
+
+function circuitStatus(circuit: DestinationRow['circuit']): DestinationHealth['circuit'] {
+  if (!circuit) return 'closed';
+  return Date.parse(circuit.until) > Date.now() ? 'open' : 'half-open';
 }
 
 function healthStatus(enabled: boolean, consecutiveFailures: number): DestinationHealth['status'] {

@@ -1,4 +1,6 @@
 import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { DestinationDefinition } from '../domain/destination.js';
+import type { OpenCircuit } from '../domain/provider.js';
 import type { RetryPolicy } from '../domain/retry-policy.js';
 import type { Channel, Instant, JsonObject } from '../domain/vocabulary.js';
 import type { Decoded } from '../event-store/codec.js';
@@ -15,6 +17,9 @@ export interface DestinationRow {
   readonly description: string | null;
   readonly config: JsonObject;
   readonly retry: RetryPolicy | null;
+  readonly limits: DestinationDefinition['limits'] | null;
+  /** Why it is not called for now, and until when. */
+  readonly circuit: OpenCircuit | null;
   readonly isDefault: boolean;
   readonly enabled: boolean;
   readonly disabledReason: string | null;
@@ -25,7 +30,7 @@ export interface DestinationRow {
 
 /** Also the answer of mutations: needs no database. */
 export function destinationRow({ id, state, createdAt, updatedAt }: Omit<DestinationView, 'position'>): DestinationRow {
-  const { organizationId, label, type, description, config, retry, isDefault } = state.definition;
+  const { organizationId, label, type, description, config, retry, limits, isDefault } = state.definition;
   const disabledReason = (state.tag === 'present' && state.disabled) || null;
   return {
     id,
@@ -35,6 +40,8 @@ export function destinationRow({ id, state, createdAt, updatedAt }: Omit<Destina
     description: description ?? null,
     config,
     retry: retry ?? null,
+    limits: limits ?? null,
+    circuit: (state.tag === 'present' && state.circuit) || null,
     isDefault,
     enabled: state.tag === 'present' && state.disabled === undefined,
     disabledReason,
@@ -108,6 +115,8 @@ const definitionColumns: readonly Column<DestinationRow>[] = [
   { name: 'description', type: 'text', of: (row) => row.description },
   { name: 'config', type: 'jsonb', of: (row) => row.config },
   { name: 'retry', type: 'jsonb', of: (row) => row.retry },
+  { name: 'limits', type: 'jsonb', of: (row) => row.limits ?? null },
+  { name: 'circuit', type: 'jsonb', of: (row) => row.circuit },
   { name: 'is_default', type: 'boolean', of: (row) => row.isDefault },
   { name: 'enabled', type: 'boolean', of: (row) => row.enabled },
   { name: 'disabled_reason', type: 'text', of: (row) => row.disabledReason },

@@ -1,25 +1,25 @@
-import type pg from 'pg';
 import type { EventReader } from '../event-store/event-store.js';
 import { loadCheckpoints } from './checkpoints.js';
+import type { Connection } from './connection.js';
 import type { Member } from './member.js';
 import type { EventBatch } from './pacing.js';
-import { finishRebuild, storeRebuildProgress } from './rebuild.js';
-import { keepTrying, pause, type Session } from './session.js';
+import { pause } from './pause.js';
+import { recallRebuilds, storeRebuildProgress } from './rebuild.js';
+import { keepTrying, type Session, type Trials } from './session.js';
 import type { Track } from './track.js';
 
-export interface FollowerOptions {
+export interface FollowerOptions extends Omit<Trials, 'signal'> {
   readonly member: Member;
   /** Its own. */
   readonly track: Track;
   /** Where it is to end up. */
   readonly group: Track;
   readonly reader: EventReader;
-  readonly postgres: pg.ClientConfig;
-  /** Something about it has changed. */
-  readonly changed: () => void;
+  readonly epoch: bigint;
+  /** The last thing that is done before it is a part of the group. */
+  readonly joining: (connection: Connection) => Promise<void>;
 }
 
-const REBUILD_PROGRESS_MS = 250;
 /** How often one that is ahead of a group that was set back looks again. */
 const LOOK_AGAIN_MS = 20;
 
@@ -31,9 +31,10 @@ export class Follower {
 
   constructor(options: FollowerOptions) {
     this.#options = options;
-    const { track, member, postgres, changed } = options;
+    const { track, member, postgres, patience, changed, superseded } = options;
     track.members.add(member);
-    this.ended = keepTrying(track, postgres, this.#stopping.signal, (session) => this.#catchUp(session), changed);
+    const trials = { postgres, patience, changed, superseded, signal: this.#stopping.signal };
+    this.ended = keepTrying(track, trials, (session) => this.#catchUp(session));
   }
 
   get track(): Track {
@@ -47,15 +48,13 @@ export class Follower {
   }
 
   async #catchUp({ connection, signal, fail }: Session): Promise<void> {
-    const { member, track, group, changed } = this.#options;
-    const [outdated] = await loadCheckpoints(connection, [member]);
+    const { member, track, group, reader, epoch, changed } = this.#options;
+    const [outdated] = await loadCheckpoints(connection, [member], epoch);
+    await recallRebuilds(connection, [member]);
     if (outdated) throw new Error(`${member.projection.name} was set back by another version of this program`);
     track.restart(member.position);
-    let toldAt = 0;
     track.onBoundary = async () => {
-      if (performance.now() - toldAt < REBUILD_PROGRESS_MS) return;
-      toldAt = performance.now();
-      await storeRebuildProgress(connection, member, group.position);
+      await storeRebuildProgress(connection, member, epoch, reader, group.position);
       changed();
     };
     while (!signal.aborted) {
@@ -80,7 +79,7 @@ export class Follower {
 
   /** The group stands still meanwhile. @returns whether the projection is part of it now */
   async #join({ connection, signal }: Session): Promise<boolean> {
-    const { member, track, group } = this.#options;
+    const { member, track, group, joining } = this.#options;
     while (track.position < group.position && !signal.aborted) {
       const { events, isFull } = await this.#readTowardsGroup(track.position);
       const last = events.at(-1);
@@ -89,7 +88,7 @@ export class Follower {
       await track.apply({ events, position, caughtUp: false }, connection);
     }
     if (signal.aborted || track.position !== group.position) return false;
-    await finishRebuild(connection, member);
+    await joining(connection);
     group.members.add(member);
     return true;
   }

@@ -1,17 +1,17 @@
 import type { EventStoreLocation } from '../event-store/event-store.js';
+import { Instance, type InstanceOptions } from './instance.js';
 import { Latest } from './latest.js';
 import type { Rebuild } from './member.js';
 import {
   type DeliveryChange,
   type ProjectionProgress,
-  ProjectionRunner,
   type Runner,
   type RunnerObserver,
-  type RunnerOptions,
+  visiblePosition,
 } from './runner.js';
 import { WorkerRunner } from './worker-runner.js';
 
-export interface HostOptions extends RunnerOptions {
+export interface HostOptions extends InstanceOptions {
   /**
    * Where the log is: the projections then run in a thread of their own, which reads it there. Without it they run in
    * this thread, which is what tests do: threads do not get their compiler.
@@ -21,9 +21,17 @@ export interface HostOptions extends RunnerOptions {
 
 export interface ProjectionStatus extends Omit<ProjectionProgress, 'isBehind'> {
   readonly head: bigint;
-  /** How many positions of the log it has yet to see; in the embedded log, events. */
+  /** How many events it has yet to see: exact when they are few or the log counts them, else an estimate. */
   readonly lagEvents: number;
   /** Age of the oldest event it has not stored; 0 when there is none. */
+  readonly lagSeconds: number;
+}
+
+/** So many events after a position are read to say how many there are and how old the first is. */
+const COUNTED = 20;
+
+interface Lag {
+  readonly lagEvents: number;
   readonly lagSeconds: number;
 }
 
@@ -41,16 +49,20 @@ export class ProjectionHost {
   readonly #waiters = new Set<Waiter>();
   readonly #changes = new Set<{ isWanted: (change: DeliveryChange) => boolean; queue: Latest<DeliveryChange> }>();
   readonly #rebuilds = new Set<Latest<Rebuild>>();
+  #isReady = false;
 
   constructor(options: HostOptions) {
     this.#options = options;
-    let isReady = () => {};
+    let ready = () => {};
     this.ready = new Promise((resolve) => {
-      isReady = resolve;
+      ready = resolve;
     });
     const observer: RunnerObserver = {
       progress: () => {
-        if (this.#runner.progress().some(({ state }) => state !== 'failing')) isReady();
+        if (!this.#isReady && this.#runner.progress().some(({ state }) => state !== 'failing')) {
+          this.#isReady = true;
+          ready();
+        }
         this.#release();
       },
       changed: (deliveries) => this.#announce(deliveries),
@@ -60,7 +72,7 @@ export class ProjectionHost {
     };
     const { log, reader: _, codec: __, projections: ___, ...settings } = options;
     this.#runner =
-      log === undefined ? new ProjectionRunner(options, observer) : new WorkerRunner({ log, ...settings }, observer);
+      log === undefined ? new Instance(options, observer) : new WorkerRunner({ log, ...settings }, observer);
   }
 
   start(): void {
@@ -84,12 +96,9 @@ export class ProjectionHost {
    * for which nobody can wait. 0n before the projections are ready.
    */
   position(name?: string): bigint {
-    let newest: bigint | undefined;
-    for (const { name: candidate, position, isBehind } of this.#runner.progress()) {
-      if (name === undefined ? isBehind : name !== candidate) continue;
-      if (newest === undefined || position < newest) newest = position;
-    }
-    return newest ?? 0n;
+    const progress = this.#runner.progress();
+    if (name === undefined) return visiblePosition(progress);
+    return progress.find((projection) => projection.name === name)?.position ?? 0n;
   }
 
   /** Read-your-writes. @returns whether `position` was visible (see above) in time */
@@ -114,15 +123,14 @@ export class ProjectionHost {
   async status(): Promise<ProjectionStatus[]> {
     const progress = this.#runner.progress();
     const head = await this.#options.reader.head();
-    const lags = new Map<bigint, number>();
-    for (const { position } of progress)
-      if (!lags.has(position)) lags.set(position, position < head ? await this.#lagSeconds(position) : 0);
-    return progress.map(({ isBehind: _, ...known }) => ({
-      ...known,
-      head,
-      lagEvents: Math.max(0, Number(head - known.position)),
-      lagSeconds: lags.get(known.position) as number,
-    }));
+    const lags = new Map<bigint, Promise<Lag>>();
+    for (const { position } of progress) if (!lags.has(position)) lags.set(position, this.#lag(position, head));
+    return await Promise.all(
+      progress.map(
+        async ({ isBehind: _, ...known }) =>
+          ({ head, ...(await lags.get(known.position)), ...known }) as ProjectionStatus,
+      ),
+    );
   }
 
   /** @throws UnknownProjection, RebuildConflict */
@@ -144,7 +152,7 @@ export class ProjectionHost {
     }, signal);
     const watcher = { isWanted, queue };
     if (!signal?.aborted) this.#changes.add(watcher);
-    if (this.#changes.size === 1) this.#runner.watch(true);
+    if (this.#changes.size === 1) this.#runner.watch(true, this.#isReady ? this.position() : undefined);
     return queue;
   }
 
@@ -155,9 +163,15 @@ export class ProjectionHost {
     return queue;
   }
 
-  async #lagSeconds(position: bigint): Promise<number> {
-    const [oldest] = await this.#options.reader.readAll(position, 1);
-    return oldest ? Math.max(0, Date.now() - Date.parse(oldest.created)) / 1_000 : 0;
+  async #lag(position: bigint, head: bigint): Promise<Lag> {
+    if (position >= head) return { lagEvents: 0, lagSeconds: 0 };
+    const { reader } = this.#options;
+    const next = await reader.readAll(position, COUNTED);
+    const isAll = (next.at(-1)?.position ?? 0n) >= head;
+    return {
+      lagEvents: isAll ? next.filter((event) => event.position <= head).length : reader.eventsBetween(position, head),
+      lagSeconds: next[0] ? Math.max(0, Date.now() - Date.parse(next[0].created)) / 1_000 : 0,
+    };
   }
 
   #release(): void {

@@ -6,7 +6,7 @@ export interface Rebuild {
   readonly id: string;
   readonly name: string;
   readonly state: 'running' | 'done' | 'failed';
-  /** How far it is, and how far it has to go: log positions, which the embedded log counts in events. */
+  /** How far it is, and how far it has to go: events, which only the embedded log counts exactly. */
   readonly processed: number;
   readonly total: number;
   readonly startedAt: Instant;
@@ -26,6 +26,8 @@ export class Member {
   parked = 0;
   /** The newest rebuild, while the program knows of it. */
   rebuild: Rebuild | undefined;
+  /** When it was last said how far that is, by `performance.now()`. */
+  rebuildToldAt = Number.NEGATIVE_INFINITY;
   /** An event whose rows Postgres did not take: to be parked when it comes again. */
   poison: { readonly position: bigint; readonly error: string } | undefined;
 
@@ -38,6 +40,12 @@ export class Member {
   constructor(projection: Projection, toldOf: (rebuild: Rebuild) => void) {
     this.projection = projection;
     this.#toldOf = toldOf;
+  }
+
+  /** As it was found stored: one that has begun elsewhere is news. */
+  recall(rebuild: Rebuild): void {
+    if (rebuild.state === 'running' && rebuild.id !== this.rebuild?.id) this.#toldOf(rebuild);
+    this.rebuild = rebuild;
   }
 
   tell(rebuild: Rebuild): void {

@@ -1,22 +1,18 @@
-import type pg from 'pg';
 import type { EventStoreLocation } from '../event-store/event-store.js';
+import type { InstanceOptions } from './instance.js';
 import type { Rebuild } from './member.js';
 import type { DeliveryChange, ProjectionProgress } from './runner.js';
 
 /** What the main thread and the projection thread say to each other. */
 
-export interface WorkerSettings {
+export interface WorkerSettings extends Omit<InstanceOptions, 'reader' | 'codec' | 'projections'> {
   readonly log: EventStoreLocation;
-  readonly postgres: pg.ClientConfig;
-  readonly batchEvents?: number;
-  readonly batchDelayMs?: number;
-  readonly cachedViews?: number;
 }
 
 export type ToWorker =
   | { readonly type: 'rebuild'; readonly request: number; readonly name: string }
   /** Whether anybody wants to know which deliveries change. */
-  | { readonly type: 'watch'; readonly isWanted: boolean }
+  | { readonly type: 'watch'; readonly isWanted: boolean; readonly after: bigint | undefined }
   | { readonly type: 'stop' };
 
 export type FromWorker =

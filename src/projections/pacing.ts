@@ -10,16 +10,21 @@ export interface EventBatch {
 export interface Pace {
   /** Asked anew for each batch. */
   maxEvents(): number;
-  /** Batches that are not full follow each other no faster than this. */
+  /** Batches that are not full follow each other no faster than this … */
   readonly delayMs: number;
+  /** … or, while events come as fast as `BUSY_PER_SECOND`, than this. */
+  readonly busyDelayMs: number;
 }
+
+/** From here on what a batch costs by itself, and an outcome that is not in the batch of its request, is worth a wait. */
+const BUSY_PER_SECOND = 2_000;
 
 /**
  * Joins what a subscription gives into batches worth a transaction. After a rest the first events are passed on at
- * once; under load a batch is passed on when it is full or `delayMs` after the one before, so that a busy system makes
+ * once; under load a batch is passed on when it is full or some time after the one before, so that a busy system makes
  * few transactions and a quiet one makes nobody wait.
  *
- * Reads one batch ahead, so that the log is read while Postgres is at work.
+ * It does not read while it waits: all that comes meanwhile is read at once.
  */
 export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): AsyncGenerator<EventBatch> {
   const iterator = source[Symbol.asyncIterator]();
@@ -29,22 +34,33 @@ export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): Asy
     next.catch(() => {});
     return next;
   };
-  let next = read();
   let passedOn = Number.NEGATIVE_INFINITY;
+  let { delayMs } = pace;
+  let next: Promise<IteratorResult<EventBatch>> | undefined;
   try {
     for (;;) {
-      const first = await next;
+      const first = await (next ?? read());
       if (first.done) return;
-      next = read();
+      next = undefined;
       let batch = first.value;
-      while (batch.events.length < pace.maxEvents()) {
-        const waitMs = passedOn + pace.delayMs - performance.now();
-        const more = waitMs > 0 ? await within(next, waitMs) : undefined;
-        if (!more || more.done || batch.events.length + more.value.events.length > pace.maxEvents()) break;
-        next = read();
-        batch = { ...more.value, events: [...batch.events, ...more.value.events] };
+      const waitMs = passedOn + delayMs - performance.now();
+      let isMore = !batch.caughtUp;
+      if (!isMore && waitMs > 0 && batch.events.length < pace.maxEvents()) {
+        await delay(waitMs);
+        isMore = true;
       }
-      passedOn = performance.now();
+      while (isMore && batch.events.length < pace.maxEvents()) {
+        next = read();
+        const more = await atOnce(next);
+        if (!more || more.done || batch.events.length + more.value.events.length > pace.maxEvents()) break;
+        next = undefined;
+        batch = { ...more.value, events: [...batch.events, ...more.value.events] };
+        isMore = !batch.caughtUp;
+      }
+      const now = performance.now();
+      const isBusy = batch.events.length * 1_000 >= BUSY_PER_SECOND * (now - passedOn);
+      delayMs = isBusy ? pace.busyDelayMs : pace.delayMs;
+      passedOn = now;
       yield batch;
     }
   } finally {
@@ -53,14 +69,16 @@ export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): Asy
   }
 }
 
-/** Undefined when it takes longer. */
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Undefined when it has to be waited for. */
+async function atOnce<T>(promise: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, undefined);
+  const soon = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, 1, undefined);
   });
   try {
-    return await Promise.race([promise, timeout]);
+    return await Promise.race([promise, soon]);
   } finally {
     clearTimeout(timer);
   }

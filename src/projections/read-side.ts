@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm';
+import { AttemptsInDoubt } from './attempts-in-doubt-query.js';
 import { AttemptQueries } from './attempts-query.js';
 import { DashboardQueries } from './dashboard-query.js';
 import { DeliveryQueries } from './deliveries-query.js';
@@ -9,6 +10,7 @@ import type { ProjectionHost } from './host.js';
 export class ReadSide {
   readonly deliveries: DeliveryQueries;
   readonly attempts: AttemptQueries;
+  readonly attemptsInDoubt: AttemptsInDoubt;
   readonly destinations: DestinationQueries;
   readonly dashboard: DashboardQueries;
 
@@ -18,6 +20,7 @@ export class ReadSide {
   ) {
     this.deliveries = new DeliveryQueries(database);
     this.attempts = new AttemptQueries(database);
+    this.attemptsInDoubt = new AttemptsInDoubt(database);
     this.destinations = new DestinationQueries(database);
     this.dashboard = new DashboardQueries(database);
   }

@@ -1,6 +1,8 @@
 import type pg from 'pg';
-import { CheckpointMoved } from './checkpoints.js';
-import { Connection } from './connection.js';
+import { CheckpointMoved, Superseded } from './checkpoints.js';
+import { Connection, type ConnectionSettings } from './connection.js';
+import { pause, pauseMs } from './pause.js';
+import { type Patience, watchOver } from './stall.js';
 import { RowsRefused, type Track } from './track.js';
 
 /** One connection's life. */
@@ -12,31 +14,43 @@ export interface Session {
   readonly fail: (error: Error) => void;
 }
 
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 2_000;
-/** A batch that is not stored so long after it was asked to be the last one is given up; it is applied again later. */
+/** What has not ended so long after it was asked to, is given up: a batch is applied again later. */
 const STOP_PATIENCE_MS = 5_000;
-/** Instances that take turns at the same checkpoints this often in a row are a mistake somebody should see. */
+/** Somebody who moves the same checkpoints this often in a row is a mistake that has to be seen. */
 const PATIENCE = 20;
+/** Longer than any batch takes, shorter than a lease: a writer that was stopped in the middle of one is not waited for. */
+const TRANSACTION_MS = 8_000;
+
+export interface Trials {
+  readonly postgres: pg.ClientConfig;
+  readonly patience: Patience;
+  readonly signal: AbortSignal;
+  /** The track has failed. */
+  changed(): void;
+  /** Another instance is the writer now, so there is nothing more to do here. */
+  superseded(): void;
+}
 
 /**
- * Does a track's work in one session after another until it ends by itself or `signal` aborts. Whatever goes wrong,
- * the way back is the same: a new connection, the checkpoints read anew, on from there. Between two sessions it pauses,
- * longer from failure to failure, unless a smaller batch is to be tried, which is expected to work.
- *
- * @param changed is called when the track has failed
+ * Does a track's work in one session after another until it ends by itself, the instance is superseded or `signal`
+ * aborts. Whatever else goes wrong, the way back is the same: a new connection, the checkpoints read anew, on from
+ * there. Between two sessions it pauses, longer from failure to failure, unless a smaller batch is to be tried, which is
+ * expected to work.
  */
 export async function keepTrying(
   track: Track,
-  postgres: pg.ClientConfig,
-  signal: AbortSignal,
+  { postgres, patience, signal, changed, superseded }: Trials,
   work: (session: Session) => Promise<void>,
-  changed: () => void,
 ): Promise<void> {
+  const watched = (session: Session) => {
+    void watchOver(track, patience, session, changed);
+    return work(session);
+  };
   for (let failures = 0; !signal.aborted; ) {
     const before = track.position;
-    const cause = await oneSession(postgres, signal, work);
+    const cause = await oneSession(postgres, signal, watched, { transactionMs: TRANSACTION_MS });
     if (!cause || signal.aborted) return;
+    if (cause instanceof Superseded) return superseded();
     track.caughtUp = false;
     failures = track.position > before ? 1 : failures + 1;
     // Neither says that anything is broken: another instance was faster, or Postgres has refused some rows.
@@ -48,17 +62,25 @@ export async function keepTrying(
 }
 
 /** @returns what went wrong, if something did */
-async function oneSession(
+export async function oneSession(
   postgres: pg.ClientConfig,
   signal: AbortSignal,
   work: (session: Session) => Promise<void>,
+  settings?: ConnectionSettings,
 ): Promise<Error | undefined> {
   const session = new AbortController();
   let connection: Connection | undefined;
   let patience: NodeJS.Timeout | undefined;
+  let giveUp = () => {};
+  const givenUp = new Promise<void>((resolve) => {
+    giveUp = resolve;
+  });
   const end = () => {
     session.abort();
-    patience = setTimeout(() => connection?.sever(), STOP_PATIENCE_MS);
+    patience = setTimeout(() => {
+      connection?.sever();
+      giveUp();
+    }, STOP_PATIENCE_MS);
   };
   signal.addEventListener('abort', end, { once: true });
   let cause: Error | undefined;
@@ -67,8 +89,9 @@ async function oneSession(
     session.abort();
   };
   try {
-    connection = await Connection.open(postgres, fail);
-    await work({ connection, signal: session.signal, fail });
+    connection = await Connection.open(postgres, fail, settings);
+    // It may wait for the log, which does not end with the connection.
+    await Promise.race([work({ connection, signal: session.signal, fail }), givenUp]);
   } catch (error) {
     cause ??= error as Error;
   } finally {
@@ -78,22 +101,4 @@ async function oneSession(
     clearTimeout(patience);
   }
   return cause;
-}
-
-/** Doubling from 50 ms to 2 s, half of it by chance so that instances do not come back all at once. */
-const pauseMs = (failures: number): number =>
-  Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(failures - 1, 10)) * (0.5 + Math.random() / 2);
-
-/** Ends early, without an error, when `signal` aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done, { once: true });
-  });
 }

@@ -1,4 +1,5 @@
 import type { RecordedEvent } from '../event-store/event-store.js';
+import { announce } from './announcements.js';
 import { CheckpointMoved, haveMoved, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
 import type { Statement } from './columns.js';
 import { type Connection, StatementFailed } from './connection.js';
@@ -34,6 +35,16 @@ export class RowsRefused extends Error {
   }
 }
 
+export interface TrackOptions {
+  readonly folder: Folder;
+  /** The writer's. */
+  readonly epoch: bigint;
+  /** In one batch. */
+  readonly maxEvents: number;
+  /** Whether there may be other instances that want to know of every batch. */
+  readonly isAnnounced: boolean;
+}
+
 /**
  * A way through the log that one or more projections take together: each batch is read and folded once, and applied to
  * all of them in one transaction that also moves their checkpoints.
@@ -46,6 +57,8 @@ export class Track {
   /** Everything up to here is stored, for all members. */
   position = 0n;
   caughtUp = false;
+  /** When it last got on, or found nothing to do; Unix milliseconds. */
+  progressAt: number | undefined;
   /** Why it does not get on, while it does not. */
   error: string | undefined;
   /** Held while a batch is stored; whoever holds it finds the track between two batches. */
@@ -54,14 +67,12 @@ export class Track {
   onStored: (folded: Folded) => void = () => {};
   /** Called between two batches, and when the track comes to rest. */
   onBoundary: () => void | Promise<void> = () => {};
-  readonly #folder: Folder;
-  readonly #maxEvents: number;
+  readonly #options: TrackOptions;
   #limit: number;
 
-  constructor(folder: Folder, maxEvents: number) {
-    this.#folder = folder;
-    this.#maxEvents = maxEvents;
-    this.#limit = maxEvents;
+  constructor(options: TrackOptions) {
+    this.#options = options;
+    this.#limit = options.maxEvents;
   }
 
   /** Most events in the next batch. */
@@ -71,7 +82,7 @@ export class Track {
 
   /** To be called whenever positions were read anew: nothing of what was folded before counts. */
   restart(position: bigint): void {
-    this.#folder.clear();
+    this.#options.folder.clear();
     this.position = position;
   }
 
@@ -99,7 +110,7 @@ export class Track {
   async #inTurn(prepared: Prepared | undefined, caughtUp: boolean, connection: Connection): Promise<void> {
     if (prepared) await this.turn.run(() => this.#store(prepared, connection));
     this.caughtUp = caughtUp;
-    if (caughtUp) this.error = undefined;
+    if (caughtUp) this.#gotOn();
     await this.onBoundary();
   }
 
@@ -109,7 +120,7 @@ export class Track {
   }
 
   async #prepare(batch: EventBatch, from: bigint): Promise<Prepared> {
-    const prepared: Prepared = { batch, from, folded: await this.#folder.fold(batch.events), work: new Map() };
+    const prepared: Prepared = { batch, from, folded: await this.#options.folder.fold(batch.events), work: new Map() };
     try {
       for (const member of this.members) workOf(member, prepared);
     } catch (error) {
@@ -129,8 +140,8 @@ export class Track {
       throw this.#narrowed(batch.events, error);
     }
     this.position = batch.position;
-    this.#limit = Math.min(this.#maxEvents, this.#limit * 2);
-    this.error = undefined;
+    this.#limit = Math.min(this.#options.maxEvents, this.#limit * 2);
+    this.#gotOn();
     for (const member of members) {
       member.position = batch.position;
       member.parked += workOf(member, prepared).parked.length;
@@ -139,27 +150,40 @@ export class Track {
     this.onStored(folded);
   }
 
+  #gotOn(): void {
+    this.error = undefined;
+    this.progressAt = Date.now();
+  }
+
   async #transaction(members: readonly Member[], prepared: Prepared, connection: Connection): Promise<void> {
-    const statements = [moveCheckpoints(members, prepared.from, prepared.batch.position)];
+    const { epoch, isAnnounced } = this.#options;
+    const { position } = prepared.batch;
+    const statements = [moveCheckpoints(members, epoch, prepared.from, position)];
     const owners = new Map<Statement | undefined, Member>();
     for (const member of members) {
       const { statements: rows, parked } = workOf(member, prepared);
       for (const statement of rows) owners.set(statement, member);
       statements.push(...rows, ...(parked.length > 0 ? [storeParked(parked)] : []));
     }
+    if (isAnnounced) {
+      const names = members.map(({ projection }) => projection.name);
+      statements.push(announce({ moved: String(position), names }));
+    }
     try {
       await connection.batch(statements);
     } catch (error) {
       if (!(error instanceof StatementFailed)) throw error;
-      if (haveMoved(error)) throw new CheckpointMoved(`not every projection is at position ${prepared.from}`);
+      if (haveMoved(error))
+        throw new CheckpointMoved(`not every projection is at position ${prepared.from} in epoch ${epoch}`);
       const member = owners.get(error.statement);
       throw member && isAboutData(error) ? new RowsRefused(member, error) : error;
     }
   }
 
   #narrowed(events: readonly RecordedEvent[], error: unknown): unknown {
-    if (!(error instanceof RowsRefused)) return error;
+    // Also for other reasons: Postgres may have been too slow for as many.
     this.#limit = Math.max(1, Math.floor(events.length / 2));
+    if (!(error instanceof RowsRefused)) return error;
     const [only] = events;
     if (events.length === 1 && only) error.member.poison = { position: only.position, error: error.cause.message };
     return error;

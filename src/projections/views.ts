@@ -114,6 +114,10 @@ function marked(
         sentAt: event.at,
         categories: mark.categories,
       }));
+    case 'AttemptResolved':
+      return event.data.outcome === 'not-sent'
+        ? marks
+        : markLeg(event.data.leg, (mark) => ({ ...attempted(mark, event.data.startedAt), sentAt: event.at }));
     case 'AttemptFailed':
       return markLeg(event.data.leg, (mark) =>
         failed(attempted(mark, event.data.startedAt), event.data.failure.category),

@@ -14,6 +14,9 @@ const LONGEST_PAUSE_MS = 5_000;
 /** A thread that has lived this long had no trouble starting. */
 const HEALTHY_AFTER_MS = 30_000;
 
+/** A thread that has said nothing for so long, which it never does of its own accord, hangs. */
+const SILENT_MS = 30_000;
+
 /** The runner in a thread of its own, which is started again when it dies. */
 export class WorkerRunner implements Runner {
   readonly #settings: WorkerSettings;
@@ -23,7 +26,9 @@ export class WorkerRunner implements Runner {
   #ended: Promise<void> = Promise.resolve();
   #restart: NodeJS.Timeout | undefined;
   #progress: readonly ProjectionProgress[] = projections.map(unknownYet);
-  #isWatched = false;
+  /** Whether anybody wants to know of changes, and what they know already. */
+  #watch: ToWorker & { type: 'watch' } = { type: 'watch', isWanted: false, after: undefined };
+  #heardAt = performance.now();
   #isStopping = false;
   #deaths = 0;
   #nextRequest = 1;
@@ -41,7 +46,8 @@ export class WorkerRunner implements Runner {
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     this.#worker = worker;
-    this.#send({ type: 'watch', isWanted: this.#isWatched });
+    this.#heardAt = performance.now();
+    this.#send(this.#watch);
     let cause = 'it ended unexpectedly';
     worker.on('message', (message: FromWorker) => this.#hear(message));
     worker.on('error', (error) => {
@@ -67,12 +73,14 @@ export class WorkerRunner implements Runner {
   }
 
   progress(): readonly ProjectionProgress[] {
-    return this.#progress;
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs < SILENT_MS || !this.#worker) return this.#progress;
+    return failing(this.#progress, `the projection thread has said nothing for ${Math.round(silentMs / 1_000)} s`);
   }
 
-  watch(isWanted: boolean): void {
-    this.#isWatched = isWanted;
-    this.#send({ type: 'watch', isWanted });
+  watch(isWanted: boolean, after?: bigint): void {
+    this.#watch = { type: 'watch', isWanted, after };
+    this.#send(this.#watch);
   }
 
   rebuild(name: string): Promise<Rebuild> {
@@ -89,6 +97,7 @@ export class WorkerRunner implements Runner {
   }
 
   #hear(message: FromWorker): void {
+    this.#heardAt = performance.now();
     switch (message.type) {
       case 'progress':
         this.#progress = message.projections;
@@ -110,7 +119,7 @@ export class WorkerRunner implements Runner {
   }
 
   #mourn(error: Error): void {
-    this.#progress = this.#progress.map((one) => ({ ...one, state: 'failing' as const, lastError: error.message }));
+    this.#progress = failing(this.#progress, error.message);
     this.#observer.progress?.();
     this.#refuseAll(error);
     const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(this.#deaths - 1, 10));
@@ -131,9 +140,13 @@ const unknownYet = ({ name, version }: Projection): ProjectionProgress => ({
   position: 0n,
   parked: 0,
   lastError: undefined,
+  progressAt: undefined,
   rebuild: undefined,
   isBehind: false,
 });
+
+const failing = (progress: readonly ProjectionProgress[], lastError: string): ProjectionProgress[] =>
+  progress.map((one) => ({ ...one, state: 'failing', lastError }));
 
 function errorOf({ name, message }: { name: string; message: string }): Error {
   if (name === RebuildConflict.name) return new RebuildConflict(message);

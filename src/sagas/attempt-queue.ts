@@ -1,19 +1,24 @@
-import { PRIORITIES, type Priority } from '../domain/vocabulary.js';
+import { FairQueue, type Queued, type Started, type Ticket } from './fair-queue.js';
+
+/** Of the places, so many in four are one organization's at most: another one always finds some. */
+const QUARTERS_FOR_ONE = 3;
 
 /**
- * At most `concurrency` attempts at once; those that wait start in order of priority, first come first served within
- * one. The queue holds what the engine's open deliveries call for, so it is as bounded as they are.
+ * A bulkhead: at most `concurrency` attempts at once, and those that wait start in a fair order. It holds what the
+ * engine's open deliveries call for, so it is as bounded as they are.
  */
-export class AttemptQueue {
-  readonly #waiting: Record<Priority, Fifo>;
+export class AttemptQueue<Pass> {
   readonly #concurrency: number;
+  readonly #waiting: FairQueue<Pass>;
   #running = 0;
+  #isStarting = false;
   #open = true;
   #idle: (() => void) | undefined;
 
   constructor(concurrency: number) {
     this.#concurrency = concurrency;
-    this.#waiting = { URGENT: new Fifo(), HIGH: new Fifo(), NORMAL: new Fifo(), LOW: new Fifo() };
+    const mostOfOne = Math.ceil((concurrency * QUARTERS_FOR_ONE) / 4);
+    this.#waiting = new FairQueue(mostOfOne, () => this.#start());
   }
 
   get running(): number {
@@ -21,13 +26,20 @@ export class AttemptQueue {
   }
 
   get waiting(): number {
-    return PRIORITIES.reduce((sum, priority) => sum + this.#waiting[priority].length, 0);
+    return this.#waiting.waiting;
   }
 
-  /** `attempt` must not reject. */
-  add(priority: Priority, attempt: () => Promise<void>): void {
-    this.#waiting[priority].push(attempt);
-    this.#start();
+  add(queued: Queued<Pass>): Ticket<Pass> {
+    const mayStart = this.#open && this.#running < this.#concurrency;
+    const { ticket, pass } = this.#waiting.add(queued, mayStart);
+    if (pass !== undefined) this.#run({ ticket, pass });
+    else this.#start();
+    return ticket;
+  }
+
+  /** @returns false when it has started already */
+  withdraw(ticket: Ticket<Pass>): boolean {
+    return this.#waiting.withdraw(ticket);
   }
 
   /** Starts no more attempts; resolves when those under way have ended. */
@@ -40,48 +52,24 @@ export class AttemptQueue {
   }
 
   #start(): void {
+    // Gates call back from inside.
+    if (this.#isStarting) return;
+    this.#isStarting = true;
     while (this.#open && this.#running < this.#concurrency) {
-      const attempt = this.#next();
-      if (!attempt) return;
-      this.#running++;
-      void attempt().finally(() => {
-        this.#running--;
-        if (this.#running === 0) this.#idle?.();
-        this.#start();
-      });
+      const started = this.#waiting.next();
+      if (!started) break;
+      this.#run(started);
     }
+    this.#isStarting = false;
   }
 
-  #next(): (() => Promise<void>) | undefined {
-    for (const priority of PRIORITIES) {
-      const attempt = this.#waiting[priority].shift();
-      if (attempt) return attempt;
-    }
-    return undefined;
-  }
-}
-
-/** A list whose front is cut off in slices, so that taking the first is cheap however long it is. */
-class Fifo {
-  #items: (() => Promise<void>)[] = [];
-  #first = 0;
-
-  get length(): number {
-    return this.#items.length - this.#first;
-  }
-
-  push(item: () => Promise<void>): void {
-    this.#items.push(item);
-  }
-
-  shift(): (() => Promise<void>) | undefined {
-    const item = this.#items[this.#first];
-    if (!item) return undefined;
-    this.#first++;
-    if (this.#first >= 1_024) {
-      this.#items = this.#items.slice(this.#first);
-      this.#first = 0;
-    }
-    return item;
+  #run({ ticket, pass }: Started<Pass>): void {
+    this.#running++;
+    void ticket.queued.run(pass).finally(() => {
+      this.#running--;
+      this.#waiting.ended(ticket);
+      if (this.#running === 0) this.#idle?.();
+      this.#start();
+    });
   }
 }

@@ -1,9 +1,13 @@
-import type { ChannelDescription, SendOutcome } from '../channels/channel.js';
+import type { SendOutcome } from '../channels/channel.js';
 import { derivedId, newId } from '../commands/ids.js';
-import { type AttemptOutcome, type DeliveryCommand, nextAttempt } from '../domain/delivery.js';
+import { type AttemptOutcome, type DeliveryCommand, type Failover, nextAttempt } from '../domain/delivery.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
-import { defaultRetryPolicy, type RetryPolicy } from '../domain/retry-policy.js';
+import { defaultRetryPolicy, type RetryPolicy, reactionTo } from '../domain/retry-policy.js';
+import type { ErrorCategory, Failure } from '../domain/vocabulary.js';
+import type { Verdict } from './breaker.js';
+import { policyInDoubt } from './doubts.js';
+import type { Pass } from './route-gate.js';
 import type { Target, Targets } from './targets.js';
 
 type Existing = Exclude<DeliveryState, { tag: 'absent' }>;
@@ -12,6 +16,7 @@ export interface AttemptWork {
   readonly deliveryId: string;
   readonly state: Existing;
   readonly leg: Leg;
+  readonly pass: Pass;
 }
 
 /** How an attempt reaches the rest of the engine. */
@@ -20,6 +25,10 @@ export interface AttemptPorts {
   /** Stores a decision about the delivery; false when it changed nothing. */
   readonly decide: (deliveryId: string, command: DeliveryCommand, commandId: string) => Promise<boolean>;
   readonly disableDestination: (destinationId: string, reason: string) => Promise<void>;
+  /** Whether a provider that is not among the `tried` could have the leg's next attempt at once. */
+  readonly hasOtherProvider: (leg: Leg, tried: readonly string[]) => boolean;
+  /** RFC 3339, by the clock that due times are of. */
+  readonly now: () => string;
   readonly onBug: (error: unknown, deliveryId: string) => void;
 }
 
@@ -34,33 +43,46 @@ export class Attempts {
   }
 
   /** @returns true when an outcome was stored; false when the delivery no longer wanted the attempt, or its end */
-  async run({ deliveryId, state, leg }: AttemptWork): Promise<boolean> {
+  async run(work: AttemptWork): Promise<boolean> {
+    const { deliveryId, state, leg, pass } = work;
     const route = leg.routes[leg.route];
     if (!route) throw new Error(`leg ${leg.leg} of ${deliveryId} has no route ${leg.route}`);
-    const target = await this.#ports.targets.resolve(route);
-    const attempt = nextAttempt(leg, target.provider, new Date().toISOString());
+    if (pass.detour) {
+      await this.#takeDetour(work, pass.detour);
+      return false;
+    }
+    const target = await this.#ports.targets.resolve(route, pass.provider?.name);
+    const { provider } = target;
+    const attempt = nextAttempt(leg, provider, this.#ports.now(), pass.provider?.reason);
     if (!target.ok) {
       const outcome = { kind: 'rejected', failure: target.failure } as const;
-      return await this.#record(deliveryId, attempt, outcome, defaultRetryPolicy);
+      pass.end(verdictOn(target.failure, pass));
+      return await this.#record(work, attempt, outcome, defaultRetryPolicy);
     }
     if (target.adapter.describe().idempotency === 'none') {
-      const start = { type: 'StartAttempt', now: attempt.startedAt, leg: leg.leg, provider: target.provider } as const;
+      const { providerReason } = attempt;
+      const start = { type: 'StartAttempt', now: attempt.startedAt, leg: leg.leg, provider } as const;
       // New each time: two owners that start the same attempt must not pass for one that repeats itself.
-      const mayStart = await this.#ports.decide(deliveryId, start, newId());
+      const mayStart = await this.#ports.decide(
+        deliveryId,
+        providerReason === undefined ? start : { providerReason, ...start },
+        newId(),
+      );
       if (!mayStart) return false;
     }
     const sent = await this.#send(deliveryId, state, leg, target);
     if (!sent) return false;
-    if (isDoubtful(sent, target.adapter.describe())) {
+    report(sent, pass);
+    if (isDoubtful(sent, target)) {
       const doubt = {
         type: 'DeclareInDoubt',
-        now: new Date().toISOString(),
+        now: this.#ports.now(),
         leg: leg.leg,
         resolution: 'hold',
       } as const;
       return await this.#ports.decide(deliveryId, doubt, commandIdOf(deliveryId, attempt, 'doubt'));
     }
-    const isStored = await this.#record(deliveryId, attempt, outcomeOf(sent), target.policy);
+    const isStored = await this.#record(work, attempt, outcomeOf(sent), target.policy);
     if (sent.kind === 'rejected' && sent.gone && route.destinationId !== undefined)
       await this.#ports.disableDestination(route.destinationId, `the receiver answered that it is gone (${sent.code})`);
     return isStored;
@@ -110,30 +132,91 @@ export class Attempts {
     }
   }
 
-  async #record(id: string, attempt: AttemptRef, outcome: AttemptOutcome, policy: RetryPolicy): Promise<boolean> {
-    const now = new Date().toISOString();
-    return await this.#ports.decide(
-      id,
-      { type: 'RecordOutcome', now, attempt, outcome, policy, random: Math.random() },
-      commandIdOf(id, attempt, 'outcome'),
+  async #record(
+    { deliveryId, leg, pass }: AttemptWork,
+    attempt: AttemptRef,
+    outcome: AttemptOutcome & { readonly isInDoubt?: boolean },
+    policy: RetryPolicy,
+  ): Promise<boolean> {
+    const now = this.#ports.now();
+    const command = { type: 'RecordOutcome', now, attempt, outcome, policy, random: Math.random() } as const;
+    const failover = outcome.kind === 'rejected' ? this.#failover(leg, pass, outcome) : undefined;
+    const commandId = commandIdOf(deliveryId, attempt, 'outcome');
+    return await this.#ports.decide(deliveryId, failover ? { failover, ...command } : command, commandId);
+  }
+
+  /**
+   * With several providers for a channel, one that fails on its own account hands over to the next. Not when it may have
+   * sent the message: only the same one would notice that it gets it twice.
+   */
+  #failover(
+    leg: Leg,
+    { provider }: Pass,
+    { failure, isInDoubt }: Rejected & { readonly isInDoubt?: boolean },
+  ): Failover | undefined {
+    if (!provider || isInDoubt || !FAILS_OVER.has(failure.category)) return undefined;
+    const before = (leg.progress.tag === 'retrying' && leg.progress.tried) || [];
+    const tried = [...before, provider.name];
+    if (this.#ports.hasOtherProvider(leg, tried)) return { tag: 'next', tried };
+    const mayPass = before.length > 0 && leg.failure && reactionTo[leg.failure.category] === 'retry';
+    return mayPass ? { tag: 'again' } : undefined;
+  }
+
+  async #takeDetour({ deliveryId, leg }: AttemptWork, failure: Failure): Promise<void> {
+    const { leg: number, round, route, attempts } = leg;
+    const command = { type: 'TakeDetour', now: this.#ports.now(), leg: number, route, failure } as const;
+    await this.#ports.decide(
+      deliveryId,
+      command,
+      derivedId(deliveryId, `detour/${number}/${round}/${route}/${attempts}`),
     );
   }
 }
 
+type Rejected = Extract<AttemptOutcome, { kind: 'rejected' }>;
+
+/** What the provider fails on its own account; anything else would fail with the next one too. */
+const FAILS_OVER: ReadonlySet<ErrorCategory> = new Set([
+  'TEMPORARY',
+  'NETWORK',
+  'SYSTEM',
+  'RATE_LIMIT',
+  'AUTHENTICATION',
+  'CONFIGURATION',
+]);
+/** What tells that the other side is not well; of a configured provider also that nobody can use it as it is. */
+const UNWELL: ReadonlySet<ErrorCategory> = new Set(['TEMPORARY', 'NETWORK', 'SYSTEM']);
+const UNUSABLE: ReadonlySet<ErrorCategory> = new Set([...UNWELL, 'AUTHENTICATION', 'CONFIGURATION']);
+/** Defects of ours, and calls that we ended ourselves. */
+const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED']);
+
+const verdictOn = ({ category, code }: Pick<Failure, 'category' | 'code'>, { provider }: Pass): Verdict =>
+  (provider ? UNUSABLE : UNWELL).has(category) && !OUR_OWN.has(code) ? 'bad' : 'neutral';
+
+function report(sent: SendOutcome, pass: Pass): void {
+  const isAccepted = sent.kind === 'accepted';
+  if (!isAccepted && sent.category === 'RATE_LIMIT' && sent.retryAfterMs !== undefined) pass.pause(sent.retryAfterMs);
+  pass.end(isAccepted ? 'good' : verdictOn(sent, pass));
+}
+
 /** The provider may have done it, nothing would stop it from doing it twice, and a person is to decide. */
-const isDoubtful = (sent: SendOutcome, { idempotency, inDoubt }: ChannelDescription): boolean =>
-  sent.kind === 'rejected' && sent.inDoubt === true && idempotency === 'none' && inDoubt === 'hold';
+const isDoubtful = (sent: SendOutcome, target: Extract<Target, { ok: true }>): boolean =>
+  sent.kind === 'rejected' &&
+  sent.inDoubt === true &&
+  target.adapter.describe().idempotency === 'none' &&
+  policyInDoubt(target) === 'hold';
 
 /** The same after a crash, so that an outcome whose storing was interrupted is stored once. */
 const commandIdOf = (deliveryId: string, { leg, number }: AttemptRef, what: 'outcome' | 'doubt'): string =>
   derivedId(deliveryId, `${what}/${leg}/${number}`);
 
-function outcomeOf(sent: SendOutcome): AttemptOutcome {
+function outcomeOf(sent: SendOutcome): AttemptOutcome & { readonly isInDoubt?: boolean } {
   if (sent.kind === 'accepted') return sent;
-  const { category, code, detail, retryAfterMs } = sent;
+  const { category, code, detail, retryAfterMs, inDoubt } = sent;
   return {
     kind: 'rejected',
     failure: { category, code, message: detail },
+    ...(inDoubt && { isInDoubt: true }),
     ...(retryAfterMs !== undefined && { retryAfterMs }),
   };
 }

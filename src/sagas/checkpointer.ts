@@ -1,28 +1,43 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { isClosed } from '../domain/delivery-status.js';
-import { react } from './delivery-process.js';
+import { dependencyOutcome, type Reaction, react } from './delivery-process.js';
 import type { EngineLog } from './engine-log.js';
-import { type EngineStore, LeaseLost, type OpenDelivery } from './engine-store.js';
+import type { DueCursor, EngineStore, Held, OpenDelivery } from './engine-store.js';
+import type { Leases } from './leases.js';
 import type { Process, ProcessTable } from './process-table.js';
+import type { StoredTrouble } from './suspension-store.js';
 
-/** Deliveries due within this time are in memory; later ones live in Postgres only. */
+/** Deliveries due within this time are brought into memory; later ones are in Postgres only. */
 const HORIZON_MS = 60_000;
+/** How often to look for what comes due, while everything that is due is in memory … */
 const LOOK_AHEAD_EVERY_MS = 15_000;
-/** How often to ask for partitions that somebody else still holds. */
-const CLAIM_EVERY_MS = 1_000;
+/** … and while it is not, because there is too much of it or Postgres does not answer. */
+const LOOK_AGAIN_MS = 250;
+const PAGE = 1_000;
+/** With more than this in memory nothing that merely waits for its time is added. */
+const ENOUGH_IN_MEMORY = 20_000;
 
 export interface CheckpointerParts {
   readonly store: EngineStore;
+  readonly leases: Leases;
   readonly processes: ProcessTable;
   readonly log: EngineLog;
   readonly intervalMs: number;
-  /** The log position up to which the processes are folded. */
-  readonly position: () => bigint;
+  /** What this instance holds, and up to where it has folded the log. */
+  readonly held: () => readonly Held[];
   /** Brings deliveries into memory and into action. */
   readonly load: (ids: readonly string[]) => Promise<void>;
   /** A delivery leaves memory until something happens to it or its time comes near. */
   readonly onEvict: (id: string) => void;
-  readonly onLeaseLost: (error: Error) => void;
+  /** What a delivery calls for cannot be told: its process has thrown. */
+  readonly onThrown: (process: Process, error: unknown) => void;
+  /** Its row can be found by others now. */
+  readonly onStored: (process: Process) => void;
+  /** A delivery that others wait for, in partitions of other instances. */
+  readonly onAwaited: (waiter: string, dependency: string) => void;
+  readonly onRenewed: () => void;
+  readonly onLost: (partitions: readonly number[]) => void;
+  /** The rows are gone, though not by anything the engine has done. */
+  readonly onEmptied: () => Promise<void>;
 }
 
 /**
@@ -32,51 +47,49 @@ export interface CheckpointerParts {
  */
 export class Checkpointer {
   readonly #parts: CheckpointerParts;
-  #isOwner = false;
-  #isFailing = false;
+  /** Overdue rows of partitions just taken, still to be read. */
+  #backlogs: { readonly partitions: readonly number[]; readonly until: Date; after: DueCursor | undefined }[] = [];
+  /** Of what is due by then, everything is in memory or in a backlog. */
   #loadedUntil = new Date(0);
-  #timers: NodeJS.Timeout[] = [];
+  #isFailing = false;
+  #isLookingFailing = false;
+  #saver: NodeJS.Timeout | undefined;
+  #looker: NodeJS.Timeout | undefined;
   #saving: Promise<void> | undefined;
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(parts: CheckpointerParts) {
     this.#parts = parts;
   }
 
-  /** @returns the position to fold from; undefined when stopped while waiting for another instance's leases */
-  async claim(takeOver: boolean, signal: AbortSignal): Promise<bigint | undefined> {
-    while (!signal.aborted) {
-      try {
-        const position = await this.#parts.store.claim(takeOver);
-        if (position !== undefined) {
-          this.#isOwner = true;
-          return position;
-        }
-      } catch (error) {
-        this.#parts.log.warn('the engine cannot claim its partitions yet', { err: error });
-      }
-      await delay(CLAIM_EVERY_MS, undefined, { signal }).catch(() => undefined);
+  start(): void {
+    this.#loadedUntil = new Date(this.#nowMs() + HORIZON_MS);
+    this.#saver = setInterval(() => void this.save(), this.#parts.intervalMs);
+    this.#lookAgainIn(LOOK_AHEAD_EVERY_MS);
+  }
+
+  /** Brings what waits in partitions just taken: others' ends at once, times as they fit. */
+  async open(partitions: readonly number[]): Promise<void> {
+    const { store, load, processes } = this.#parts;
+    await load(await store.waiting(partitions));
+    const troubled = await store.troubled(partitions);
+    await load(troubled);
+    for (const id of troubled) {
+      const process = processes.get(id);
+      if (!process) continue;
+      process.hasTroubleRow = true;
+      processes.touch(process);
     }
-    return undefined;
+    this.#backlogs.push({ partitions, until: this.#loadedUntil, after: undefined });
+    this.#lookAgainIn(0);
   }
 
-  async start(): Promise<void> {
-    this.#loadedUntil = new Date(Date.now() + HORIZON_MS);
-    await this.#parts.load(await this.#parts.store.openUntil(this.#loadedUntil));
-    this.#timers = [
-      setInterval(() => void this.save(), this.#parts.intervalMs),
-      setInterval(() => void this.#lookAhead(), LOOK_AHEAD_EVERY_MS),
-    ];
-  }
-
-  /** Stores a last checkpoint and gives the partitions back. */
   async stop(): Promise<void> {
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#saver);
+    clearTimeout(this.#looker);
+    this.#looker = undefined;
     await this.#saving;
-    if (!this.#isOwner) return;
-    await this.save();
-    await this.#parts.store
-      .release()
-      .catch((error: unknown) => this.#parts.log.warn('the leases could not be released', { err: error }));
+    await this.#looking;
   }
 
   /** One save at a time; a call while one is under way joins it. */
@@ -88,40 +101,71 @@ export class Checkpointer {
   }
 
   async #save(): Promise<void> {
-    const position = this.#parts.position();
-    const changed = this.#parts.processes.takeChanged();
+    const { store, leases, processes, log } = this.#parts;
+    const held = this.#parts.held();
+    if (held.length === 0) return;
+    const changed = processes.takeChanged();
     const open: { process: Process; row: OpenDelivery }[] = [];
     const closed: Process[] = [];
+    const ended: string[] = [];
     for (const process of changed) {
+      if (process.trouble) continue;
       if (isClosed(process.state) && process.busy.size === 0) closed.push(process);
-      else if (!process.suspended) open.push({ process, row: rowOf(process) });
+      else {
+        const row = this.#rowOf(process);
+        if (row) open.push({ process, row });
+      }
+      if (dependencyOutcome(process.state)) ended.push(process.id);
     }
+    const recovered = changed.filter(({ trouble, hasTroubleRow }) => hasTroubleRow && !trouble);
+    const troubled: StoredTrouble[] = [];
+    for (const process of changed) {
+      if (!process.trouble) continue;
+      troubled.push({ id: process.id, partition: process.partition, ...process.trouble });
+      // From now on, as it may be out of it before this is stored.
+      process.hasTroubleRow = true;
+    }
+    const askedAtMs = performance.now();
     try {
-      await this.#parts.store.save({
-        position,
+      const lost = await store.save({
+        held,
         open: open.map(({ row }) => row),
         closed: closed.filter(({ stored }) => stored).map(({ id }) => id),
+        troubled,
+        recovered: recovered.map(({ id }) => id),
       });
+      if (lost.length > 0) {
+        processes.giveBack(changed);
+        this.#parts.onLost(lost);
+        return;
+      }
+      leases.renewed(askedAtMs);
+      if (ended.length > 0 && !leases.hasAll()) await this.#tellElsewhere(ended);
     } catch (error) {
-      this.#parts.processes.giveBack(changed);
-      if (error instanceof LeaseLost) this.#parts.onLeaseLost(error);
-      else if (!this.#isFailing)
-        this.#parts.log.warn('the engine cannot store its checkpoints for now; it goes on', { err: error });
+      processes.giveBack(changed);
+      if (!this.#isFailing) log.warn('the engine cannot store its checkpoints for now', { err: error });
       this.#isFailing = true;
       return;
     }
-    if (this.#isFailing) this.#parts.log.info('the engine stores its checkpoints again');
+    if (this.#isFailing) log.info('the engine stores its checkpoints again');
     this.#isFailing = false;
-    for (const process of closed) {
-      if (!this.#parts.processes.hasChanged(process)) this.#parts.processes.remove(process);
-    }
+    for (const process of recovered) if (!process.trouble) process.hasTroubleRow = false;
+    this.#parts.onRenewed();
+    for (const process of closed) if (!processes.hasChanged(process)) processes.remove(process);
     for (const { process, row } of open) {
       process.stored = true;
+      this.#parts.onStored(process);
       if (this.#mayLeave(process, row)) {
-        this.#parts.processes.remove(process);
+        processes.remove(process);
         this.#parts.onEvict(process.id);
       }
     }
+  }
+
+  async #tellElsewhere(ended: readonly string[]): Promise<void> {
+    const { store, leases } = this.#parts;
+    for (const { waiter, dependency } of await store.waitersElsewhere(ended, leases.partitions))
+      this.#parts.onAwaited(waiter, dependency);
   }
 
   #mayLeave(process: Process, { dueAt, awaits }: OpenDelivery): boolean {
@@ -130,27 +174,81 @@ export class Checkpointer {
     return isFar && isIdle && awaits.length === 0;
   }
 
-  async #lookAhead(): Promise<void> {
+  #lookAgainIn(delayMs: number): void {
+    clearTimeout(this.#looker);
+    this.#looker = setTimeout(() => {
+      this.#looking = this.#looking.then(() => this.#look());
+    }, delayMs);
+  }
+
+  /** A page of what is overdue, else of what comes due, as long as there is room for it. */
+  async #look(): Promise<void> {
+    let isAll = false;
+    try {
+      if (!(await this.#parts.store.isWhole(this.#parts.leases.partitions))) await this.#parts.onEmptied();
+      while (!isAll && this.#parts.processes.size < ENOUGH_IN_MEMORY) isAll = await this.#loadPage();
+      this.#isLookingFailing = false;
+    } catch (error) {
+      if (!this.#isLookingFailing)
+        this.#parts.log.warn('the engine cannot load what comes due for now', { err: error });
+      this.#isLookingFailing = true;
+    }
+    if (this.#looker !== undefined) this.#lookAgainIn(isAll ? LOOK_AHEAD_EVERY_MS : LOOK_AGAIN_MS);
+  }
+
+  /** @returns whether that was the last one for now */
+  async #loadPage(): Promise<boolean> {
+    const { store, leases, load } = this.#parts;
+    const backlog = this.#backlogs[0];
+    if (backlog) {
+      const partitions = backlog.partitions.filter((partition) => leases.has(partition));
+      const { ids, next } = await store.due(partitions, backlog.until, backlog.after, PAGE);
+      await load(ids);
+      backlog.after = next;
+      if (!next) this.#backlogs.shift();
+      return false;
+    }
+    const until = new Date(this.#nowMs() + HORIZON_MS);
+    if (until <= this.#loadedUntil) return true;
     const after = this.#loadedUntil;
     // Moved first: what is put aside from now on is later than what the query is about to find.
-    this.#loadedUntil = new Date(Date.now() + HORIZON_MS);
+    this.#loadedUntil = until;
     try {
-      await this.#parts.load(await this.#parts.store.dueBetween(after, this.#loadedUntil));
+      const { ids, reached } = await store.upcoming(leases.partitions, after, until, PAGE);
+      this.#loadedUntil = reached;
+      await load(ids);
+      return reached >= until;
     } catch (error) {
       this.#loadedUntil = after;
-      this.#parts.log.warn('the engine could not load what comes due; it will try again', { err: error });
+      throw error;
     }
+  }
+
+  /** Undefined when its process throws. */
+  #rowOf(process: Process): OpenDelivery | undefined {
+    const { id, state, busy } = process;
+    const reaction = this.#reactionOf(process);
+    if (!reaction) return undefined;
+    const isAttempting = state.tag === 'active' && state.legs.some((leg) => leg.progress.tag === 'attempting');
+    const isAtOnce = busy.size > 0 || isAttempting || reaction.attempts.length > 0 || reaction.commands.length > 0;
+    const dueAt = isAtOnce ? AT_ONCE : reaction.wakeAt === undefined ? undefined : new Date(reaction.wakeAt);
+    const priority = state.tag === 'absent' ? 'NORMAL' : state.request.priority;
+    return { id, priority, dueAt, awaits: reaction.awaits };
+  }
+
+  #reactionOf(process: Process): Reaction | undefined {
+    try {
+      return react(process.state, this.#parts.leases.clock.now(), () => false);
+    } catch (error) {
+      this.#parts.onThrown(process, error);
+      return undefined;
+    }
+  }
+
+  #nowMs(): number {
+    return this.#parts.leases.clock.nowMs();
   }
 }
 
 /** Due at once (the beginning of time) when there is something to do that nothing but a crash can interrupt. */
 const AT_ONCE = new Date(0);
-
-function rowOf(process: Process): OpenDelivery {
-  const { id, state, busy } = process;
-  const reaction = react(state, new Date().toISOString(), () => false);
-  const isAttempting = state.tag === 'active' && state.legs.some((leg) => leg.progress.tag === 'attempting');
-  const isAtOnce = busy.size > 0 || isAttempting || reaction.attempts.length > 0 || reaction.commands.length > 0;
-  const dueAt = isAtOnce ? AT_ONCE : reaction.wakeAt === undefined ? undefined : new Date(reaction.wakeAt);
-  return { id, dueAt, awaits: reaction.awaits };
-}

@@ -1,9 +1,10 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecuteResult, Order } from '../commands/executor.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
+import { UndecodableEvent } from '../event-store/codec.js';
 import type { EngineLog } from './engine-log.js';
+import { pause } from './pause.js';
 import type { Process } from './process-table.js';
 
 /** Between tries to store a decision while the log does not answer; doubles up to the longest. */
@@ -19,6 +20,10 @@ export interface DecisionPorts {
   /** The delivery as the engine knows it, read from the log if it is not in memory. */
   readonly processOf: (id: string) => Promise<Process>;
   readonly log: EngineLog;
+  /** Whether the delivery is this instance's: not now perhaps, but nobody else's either. */
+  readonly isOurs: (id: string) => boolean;
+  /** Whether anything may be stored for it now. */
+  readonly mayStore: (id: string) => boolean;
   /** Ends the waiting for a log that does not answer. */
   readonly signal: AbortSignal;
 }
@@ -33,18 +38,27 @@ export class Decisions {
 
   /**
    * @param commandId the same for each try of one decision, so that it is stored once
-   * @returns true when it changed the delivery
+   * @returns true when it changed the delivery; false also when the delivery has become another instance's, or holds
+   *   what cannot be understood: what was decided is decided again, on what is true then, when it goes on
    * @throws when the engine stops before the decision is stored
    */
   async store(id: string, command: DeliveryCommand, commandId: string): Promise<boolean> {
-    const { order, processOf, log, signal } = this.#ports;
+    const { order, processOf, isOurs, mayStore, log, signal } = this.#ports;
+    if (!isOurs(id)) return false;
     const process = await processOf(id);
     const { state } = process;
+    if (process.trouble) return false;
     if (state.tag === 'absent') throw new Error(`delivery ${id} is decided upon, but was never requested`);
     const { organizationId, correlationId } = state.request;
     const envelope = { organizationId, commandId, actor: 'engine', ...(correlationId && { correlationId }) };
     const subject = { deliveryId: id, command: command.type };
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      if (!isOurs(id)) return false;
+      if (!mayStore(id)) {
+        signal.throwIfAborted();
+        await pause(pauseMs, signal);
+        continue;
+      }
       try {
         const known = { state: process.state, revision: process.revision };
         const result = await order({ id, command, envelope, known });
@@ -57,9 +71,13 @@ export class Decisions {
         return result.position !== undefined;
       } catch (error) {
         if (signal.aborted) throw error;
+        if (error instanceof UndecodableEvent) {
+          log.warn('a decision was given up: the delivery cannot be understood', { ...subject, err: error });
+          return false;
+        }
         log.warn('a decision could not be stored yet', { ...subject, err: error });
         // Ends early, and quietly, when the engine stops: the next try is then the last.
-        await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+        await pause(pauseMs, signal);
       }
     }
   }

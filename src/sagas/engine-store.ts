@@ -1,85 +1,169 @@
 import type { Pool, PoolClient } from 'pg';
+import type { Priority } from '../domain/vocabulary.js';
+import { type StoredTrouble, storeTroubles } from './suspension-store.js';
 
 /** How long a partition stays its owner's without a renewal, by the database's clock. */
-const LEASE_TTL_SECONDS = 10;
+export const LEASE_TTL_SECONDS = 10;
 export const PARTITIONS = 16;
 
 /** The partition of a delivery: the first hex digit of its id. */
 export const partitionOf = (deliveryId: string): number => Number.parseInt(deliveryId[0] as string, 16);
 
+/** As stored: what is urgent sorts first. */
+const RANKS: Readonly<Record<Priority, number>> = { URGENT: 0, HIGH: 1, NORMAL: 2, LOW: 3 };
+
+/** A partition that was taken, and how far its last owner had come. */
+export interface Claim {
+  readonly partition: number;
+  /** One more than its last owner's: whoever still believes in an older one stores nothing. */
+  readonly epoch: bigint;
+  readonly position: bigint;
+}
+
+export interface Census {
+  /** Instances that are alive, this one included. */
+  readonly instances: number;
+  /** The database's clock, Unix milliseconds. */
+  readonly nowMs: number;
+}
+
 export interface OpenDelivery {
   readonly id: string;
+  readonly priority: Priority;
   /** When the engine must look at it, undefined when only an event can bring it on. */
   readonly dueAt: Date | undefined;
   readonly awaits: readonly string[];
 }
 
-export interface Checkpoint {
+export interface Held {
+  readonly partition: number;
+  readonly epoch: bigint;
+  /** Up to where this owner has folded the log. */
   readonly position: bigint;
-  readonly open: readonly OpenDelivery[];
-  readonly closed: readonly string[];
 }
 
-/** The engine's memory between runs: leases, log position, deliveries still open. All of it follows from the log. */
+export interface Checkpoint {
+  readonly held: readonly Held[];
+  readonly open: readonly OpenDelivery[];
+  readonly closed: readonly string[];
+  /** Deliveries whose process has thrown, and those that are out of it. */
+  readonly troubled?: readonly StoredTrouble[];
+  readonly recovered?: readonly string[];
+}
+
+/** Where a page of due deliveries ended; the next page begins after it. */
+export interface DueCursor {
+  readonly rank: number;
+  readonly dueAt: Date;
+  readonly id: string;
+}
+
+export interface DuePage {
+  readonly ids: readonly string[];
+  /** Undefined when there is no more. */
+  readonly next: DueCursor | undefined;
+}
+
+/** The engine's memory between runs: leases, log positions, deliveries still open. All of it follows from the log. */
 export class EngineStore {
   readonly #pool: Pool;
   readonly #owner: string;
-  #epochs: { partitions: number[]; epochs: string[] } = { partitions: [], epochs: [] };
 
+  /** @param owner this instance; the same after a restart, so that it gets its own partitions back at once */
   constructor(pool: Pool, owner: string) {
     this.#pool = pool;
     this.#owner = owner;
   }
 
-  /**
-   * Takes all partitions that are free, expired or already this owner's; `takeOver` takes them from anybody (the data
-   * directory's lock has proved that no other instance can be alive).
-   *
-   * @returns the position from which the log must be folded, or undefined when somebody else holds a partition
-   */
-  async claim(takeOver: boolean): Promise<bigint | undefined> {
-    const { rows } = await this.#pool.query<{ partition: number; epoch: string; position: string }>(
-      `INSERT INTO engine_partitions AS held (partition, owner, epoch, expires_at, position)
-       SELECT p, $1, 1, now() + make_interval(secs => $2), 0 FROM generate_series(0, $3 - 1) AS p
-       ON CONFLICT (partition) DO UPDATE
-         SET owner = $1, epoch = held.epoch + 1, expires_at = now() + make_interval(secs => $2)
-         WHERE $4 OR held.owner = $1 OR held.expires_at < now()
-       RETURNING partition, epoch::text, position::text`,
-      [this.#owner, LEASE_TTL_SECONDS, PARTITIONS, takeOver],
+  /** Says that this instance is alive, and finds out who else is. */
+  async census(): Promise<Census> {
+    const { rows } = await this.#pool.query<{ instances: number; now_ms: number }>(
+      `WITH me AS (
+         INSERT INTO engine_instances (instance, seen_at) VALUES ($1, now())
+         ON CONFLICT (instance) DO UPDATE SET seen_at = now()),
+       gone AS (DELETE FROM engine_instances WHERE seen_at < now() - interval '1 day')
+       SELECT 1 + count(*)::integer AS instances, extract(epoch FROM clock_timestamp())::float8 * 1000 AS now_ms
+       FROM engine_instances WHERE instance <> $1 AND seen_at > now() - make_interval(secs => $2)`,
+      [this.#owner, LEASE_TTL_SECONDS],
     );
-    if (rows.length < PARTITIONS) {
-      await this.#free(rows.map(({ partition }) => partition));
-      return undefined;
-    }
-    this.#epochs = { partitions: rows.map((row) => row.partition), epochs: rows.map((row) => row.epoch) };
-    return rows.reduce(
-      (least, row) => (BigInt(row.position) < least ? BigInt(row.position) : least),
-      BigInt(rows[0]?.position ?? 0),
-    );
+    const { instances = 1, now_ms: nowMs = Date.now() } = rows[0] ?? {};
+    return { instances, nowMs };
   }
 
-  /** @throws LeaseLost when another instance has taken a partition meanwhile; then nothing was stored */
-  async save({ position, open, closed }: Checkpoint): Promise<void> {
+  /** Says that this instance will soon be gone, so that the others share what it had. */
+  async leave(): Promise<void> {
+    await this.#pool.query('DELETE FROM engine_instances WHERE instance = $1', [this.#owner]);
+  }
+
+  /**
+   * Takes partitions that are free, expired or this owner's from before; `takeOver` takes them from anybody (a lock has
+   * proved that no other instance can be alive).
+   *
+   * @param mine those it holds already
+   */
+  async claim(most: number, mine: readonly number[], takeOver: boolean): Promise<Claim[]> {
+    await this.#pool.query(
+      `INSERT INTO engine_partitions (partition, owner, epoch, expires_at, position)
+       SELECT p, $1, 0, now(), 0 FROM generate_series(0, $2 - 1) AS p ON CONFLICT DO NOTHING`,
+      [this.#owner, PARTITIONS],
+    );
+    const { rows } = await this.#pool.query<{ partition: number; epoch: string; position: string }>(
+      `WITH free AS (
+         SELECT partition FROM engine_partitions
+         WHERE ($3 OR owner = $1 OR expires_at <= now()) AND partition <> ALL ($4::smallint[])
+         ORDER BY (owner = $1) DESC, partition LIMIT $5 FOR UPDATE SKIP LOCKED),
+       emptied AS (
+         INSERT INTO engine_deliveries (delivery_id, partition) SELECT ${MARK}, partition FROM free
+         ON CONFLICT DO NOTHING RETURNING partition)
+       UPDATE engine_partitions AS held
+       SET owner = $1, epoch = held.epoch + 1, expires_at = now() + make_interval(secs => $2),
+         position = CASE WHEN held.partition IN (SELECT partition FROM emptied) THEN 0 ELSE held.position END
+       FROM free WHERE held.partition = free.partition
+       RETURNING held.partition, held.epoch::text, held.position::text`,
+      [this.#owner, LEASE_TTL_SECONDS, takeOver, mine, most],
+    );
+    return rows.map(({ partition, epoch, position }) => ({
+      partition,
+      epoch: BigInt(epoch),
+      position: BigInt(position),
+    }));
+  }
+
+  /**
+   * Renews the leases and stores what has changed, all or nothing.
+   *
+   * @returns the partitions that another instance has taken meanwhile; when there are any, nothing was stored
+   */
+  async save({ held, open, closed, troubled = [], recovered = [] }: Checkpoint): Promise<number[]> {
     const client = await this.#pool.connect();
     try {
       await client.query('BEGIN');
-      await this.#renew(client, position);
+      const lost = await this.#renew(client, held);
+      if (lost.length > 0) {
+        await client.query('ROLLBACK');
+        return lost;
+      }
       if (open.length > 0)
         await client.query(
-          `INSERT INTO engine_deliveries (delivery_id, partition, due_at, awaits)
-           SELECT id, partition, due_at, coalesce((SELECT array_agg(each::uuid) FROM jsonb_array_elements_text(awaits) AS each), '{}')
-           FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::jsonb[]) AS row (id, partition, due_at, awaits)
+          `INSERT INTO engine_deliveries (delivery_id, partition, priority, due_at, awaits)
+           SELECT id, partition, priority, due_at,
+             coalesce((SELECT array_agg(each::uuid) FROM jsonb_array_elements_text(awaits) AS each), '{}')
+           FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::timestamptz[], $5::jsonb[])
+             AS row (id, partition, priority, due_at, awaits)
            ON CONFLICT (delivery_id) DO UPDATE SET due_at = excluded.due_at, awaits = excluded.awaits`,
           [
             open.map(({ id }) => id),
             open.map(({ id }) => partitionOf(id)),
+            open.map(({ priority }) => RANKS[priority]),
             open.map(({ dueAt }) => dueAt ?? null),
             open.map(({ awaits }) => JSON.stringify(awaits)),
           ],
         );
       if (closed.length > 0)
         await client.query('DELETE FROM engine_deliveries WHERE delivery_id = ANY ($1::uuid[])', [closed]);
+      await storeTroubles(client, troubled, recovered);
       await client.query('COMMIT');
+      return [];
     } catch (error) {
       await client.query('ROLLBACK').catch(() => undefined);
       throw error;
@@ -88,48 +172,119 @@ export class EngineStore {
     }
   }
 
-  /** Deliveries the engine must have in memory: due by then, or waiting for others. */
-  async openUntil(until: Date): Promise<string[]> {
+  /** False when somebody has emptied the table of deliveries since the partitions were taken. */
+  async isWhole(partitions: readonly number[]): Promise<boolean> {
+    const { rows } = await this.#pool.query<{ marks: number }>(
+      `SELECT count(*)::integer AS marks FROM engine_deliveries
+       WHERE delivery_id IN (SELECT ${MARK} FROM unnest($1::smallint[]) AS mine (partition))`,
+      [partitions],
+    );
+    return rows[0]?.marks === partitions.length;
+  }
+
+  /** Puts partitions back to the beginning of the log. */
+  async restart(held: readonly Held[]): Promise<void> {
+    await this.#pool.query(
+      `WITH mine AS (
+         UPDATE engine_partitions AS held SET position = 0
+         FROM unnest($1::smallint[], $2::bigint[]) AS mine (partition, epoch)
+         WHERE held.partition = mine.partition AND held.epoch = mine.epoch RETURNING held.partition)
+       INSERT INTO engine_deliveries (delivery_id, partition) SELECT ${MARK}, partition FROM mine ON CONFLICT DO NOTHING`,
+      [held.map(({ partition }) => partition), held.map(({ epoch }) => epoch.toString())],
+    );
+  }
+
+  /** A page of what was due by then, the urgent first, and within one priority the soonest. */
+  async due(partitions: readonly number[], until: Date, after: DueCursor | undefined, most: number): Promise<DuePage> {
+    const { rows } = await this.#pool.query<{ id: string; rank: number; due_at: Date }>(
+      `SELECT delivery_id AS id, priority AS rank, due_at FROM engine_deliveries
+       WHERE partition = ANY ($1::smallint[]) AND due_at <= $2 AND (priority, due_at, delivery_id) > ($3, $4, $5)
+       ORDER BY priority, due_at, delivery_id LIMIT $6`,
+      [partitions, until, after?.rank ?? -1, after?.dueAt ?? new Date(0), after?.id ?? NIL, most],
+    );
+    const last = rows.length === most ? rows.at(-1) : undefined;
+    return {
+      ids: rows.map(({ id }) => id),
+      next: last && { rank: last.rank, dueAt: last.due_at, id: last.id },
+    };
+  }
+
+  /** A page of what comes due in a span of time (`after` exclusive, `until` inclusive), the soonest first. */
+  async upcoming(
+    partitions: readonly number[],
+    after: Date,
+    until: Date,
+    most: number,
+  ): Promise<{ readonly ids: readonly string[]; readonly reached: Date }> {
+    const { rows } = await this.#pool.query<{ id: string; due_at: Date }>(
+      `SELECT delivery_id AS id, due_at FROM engine_deliveries
+       WHERE partition = ANY ($1::smallint[]) AND due_at > $2 AND due_at <= $3
+       ORDER BY due_at FETCH FIRST $4 ROWS WITH TIES`,
+      [partitions, after, until, most],
+    );
+    return { ids: rows.map(({ id }) => id), reached: rows.length < most ? until : (rows.at(-1)?.due_at ?? until) };
+  }
+
+  /** Deliveries that wait for others, whenever they are due. */
+  async waiting(partitions: readonly number[]): Promise<string[]> {
     const { rows } = await this.#pool.query<{ id: string }>(
-      `SELECT delivery_id AS id FROM engine_deliveries WHERE due_at <= $1 OR awaits <> '{}'`,
-      [until],
+      `SELECT delivery_id AS id FROM engine_deliveries WHERE partition = ANY ($1::smallint[]) AND awaits <> '{}'`,
+      [partitions],
     );
     return rows.map(({ id }) => id);
   }
 
-  /** Deliveries that come due in a span of time (`after` exclusive, `until` inclusive), soonest first. */
-  async dueBetween(after: Date, until: Date): Promise<string[]> {
+  /** Deliveries whose process has thrown: whoever takes them tries again. */
+  async troubled(partitions: readonly number[]): Promise<string[]> {
     const { rows } = await this.#pool.query<{ id: string }>(
-      'SELECT delivery_id AS id FROM engine_deliveries WHERE due_at > $1 AND due_at <= $2 ORDER BY due_at',
-      [after, until],
+      'SELECT delivery_id AS id FROM engine_suspensions WHERE partition = ANY ($1::smallint[])',
+      [partitions],
     );
     return rows.map(({ id }) => id);
   }
 
-  /** Gives the partitions back, so that another instance need not wait for them to expire. */
-  async release(): Promise<void> {
-    await this.#free(this.#epochs.partitions);
-  }
-
-  async #renew(client: PoolClient, position: bigint): Promise<void> {
-    const { rowCount } = await client.query(
-      `UPDATE engine_partitions AS held
-       SET position = $3, expires_at = now() + make_interval(secs => $4)
-       FROM unnest($1::smallint[], $2::bigint[]) AS mine (partition, epoch)
-       WHERE held.partition = mine.partition AND held.epoch = mine.epoch`,
-      [this.#epochs.partitions, this.#epochs.epochs, position.toString(), LEASE_TTL_SECONDS],
+  /** Who waits for these deliveries, in partitions that are not this instance's. */
+  async waitersElsewhere(
+    dependencies: readonly string[],
+    mine: readonly number[],
+  ): Promise<{ waiter: string; dependency: string }[]> {
+    const { rows } = await this.#pool.query<{ waiter: string; dependency: string }>(
+      `SELECT delivery_id AS waiter, dependency FROM engine_deliveries, unnest(awaits) AS dependency
+       WHERE awaits <> '{}' AND awaits && $1::uuid[] AND dependency = ANY ($1::uuid[])
+         AND partition <> ALL ($2::smallint[])`,
+      [dependencies, mine],
     );
-    if (rowCount !== PARTITIONS) throw new LeaseLost('another instance has taken over deliveries of this one');
+    return rows;
   }
 
-  async #free(partitions: readonly number[]): Promise<void> {
+  /** Gives partitions back, so that another instance need not wait for them to expire. */
+  async release(partitions: readonly number[]): Promise<void> {
     await this.#pool.query(
       'UPDATE engine_partitions SET expires_at = now() WHERE owner = $1 AND partition = ANY ($2::smallint[])',
       [this.#owner, partitions],
     );
   }
+
+  async #renew(client: PoolClient, held: readonly Held[]): Promise<number[]> {
+    const { rows } = await client.query<{ partition: number }>(
+      `UPDATE engine_partitions AS held
+       SET position = mine.position, expires_at = now() + make_interval(secs => $4)
+       FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS mine (partition, epoch, position)
+       WHERE held.partition = mine.partition AND held.epoch = mine.epoch
+       RETURNING held.partition`,
+      [
+        held.map(({ partition }) => partition),
+        held.map(({ epoch }) => epoch.toString()),
+        held.map(({ position }) => position.toString()),
+        LEASE_TTL_SECONDS,
+      ],
+    );
+    const renewed = new Set(rows.map(({ partition }) => partition));
+    return held.flatMap(({ partition }) => (renewed.has(partition) ? [] : [partition]));
+  }
 }
 
-export class LeaseLost extends Error {
-  override name = 'LeaseLost';
-}
+/** The id of a row that each partition has in the table of deliveries, and that is missing once somebody has emptied it. */
+const MARK = `(to_hex(partition::integer) || '0000000-0000-0000-0000-000000000000')::uuid`;
+
+const NIL = '00000000-0000-0000-0000-000000000000';

@@ -1,9 +1,15 @@
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js';
+import type { EventCodec } from '../event-store/codec.js';
+import type { RecordedEvent } from '../event-store/event-store.js';
+import type { Waiting } from './dispatcher.js';
+import { partitionOf } from './engine-store.js';
+import type { Trouble } from './suspension-store.js';
 
 /** One delivery as the engine knows it. */
 export interface Process {
   readonly id: string;
+  readonly partition: number;
   state: DeliveryState;
   /** Of the newest event folded in; -1 before the first. */
   revision: number;
@@ -13,10 +19,16 @@ export interface Process {
   deciding: boolean;
   /** Legs with an attempt waiting or under way in this process. */
   readonly busy: Set<number>;
+  /** Those of them that wait for their turn; undefined for none. */
+  queued: Map<number, Waiting> | undefined;
   /** The last checkpoint has a row for it. */
   stored: boolean;
-  /** Why it cannot be folded; left alone until an operator looks. */
-  suspended?: Error;
+  /** What it waits for elsewhere was looked at once more after others could know that it waits. */
+  hasLookedAgain: boolean;
+  /** It has thrown: nothing is folded in and nothing is done until it is rid of this (see Suspensions). */
+  trouble: Trouble | undefined;
+  /** The table of suspensions has a row for it. */
+  hasTroubleRow: boolean;
 }
 
 /** The deliveries the engine has in memory, which of them changed since the last checkpoint, and who waits for whom. */
@@ -34,19 +46,24 @@ export class ProcessTable {
     return this.#processes.get(id);
   }
 
-  all(): Process[] {
-    return [...this.#processes.values()];
+  of(partitions: ReadonlySet<number>): Process[] {
+    return [...this.#processes.values()].filter(({ partition }) => partitions.has(partition));
   }
 
   add(id: string, stored: boolean): Process {
     const process: Process = {
       id,
+      partition: partitionOf(id),
       state: absent,
       revision: -1,
       decided: -1,
       deciding: false,
       busy: new Set(),
+      queued: undefined,
       stored,
+      hasLookedAgain: false,
+      trouble: undefined,
+      hasTroubleRow: false,
     };
     this.#processes.set(id, process);
     return process;
@@ -65,6 +82,24 @@ export class ProcessTable {
     if (endsAttempt(event)) process.busy.delete(event.data.leg);
     this.#changed.add(process);
     return true;
+  }
+
+  /**
+   * Folds a whole stream anew, in place of what was folded so far.
+   *
+   * @throws UndecodableEvent; the process is as it was then
+   */
+  refold(process: Process, stream: readonly RecordedEvent[], codec: EventCodec): void {
+    const state = codec.fold(stream, evolve, absent as DeliveryState);
+    for (const { event, recorded } of codec.decodeStream<DeliveryEvent>(stream))
+      if (recorded.revision > process.revision && endsAttempt(event)) process.busy.delete(event.data.leg);
+    process.state = state;
+    process.revision = stream.at(-1)?.revision ?? -1;
+  }
+
+  /** Has the next checkpoint look at it. */
+  touch(process: Process): void {
+    this.#changed.add(process);
   }
 
   /** What changed since this was last asked. */

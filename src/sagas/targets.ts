@@ -3,6 +3,8 @@ import type { DestinationDirectory, UsableDestination } from '../commands/destin
 import type { Route } from '../domain/delivery-events.js';
 import { defaultRetryPolicy, type RetryPolicy } from '../domain/retry-policy.js';
 import type { Channel, Failure, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { Limits } from './limiter.js';
+import type { Preference } from './provider-choice.js';
 
 /** Where the adapters are found; the adapters themselves are plugged in at the top of the application. */
 export interface Adapters {
@@ -15,10 +17,10 @@ export interface AdapterChoice {
 }
 
 /** A provider that bare addresses are sent through, from the instance's configuration. */
-export interface ConfiguredProvider {
-  readonly name: string;
+export interface ConfiguredProvider extends Preference {
   readonly channel: Channel;
   readonly config: JsonObject;
+  readonly limits?: Limits;
 }
 
 /** Everything one attempt needs, or why there can be none. */
@@ -51,8 +53,9 @@ export class Targets {
     this.#providers = providers;
   }
 
-  async resolve(route: Route): Promise<Target> {
-    if (route.destinationId === undefined) return this.#bare(route);
+  /** @param chosen the configured provider to use, where the route leaves it open */
+  async resolve(route: Route, chosen?: string): Promise<Target> {
+    if (route.destinationId === undefined) return this.#bare(route, chosen);
     const known = this.#directory.peek(route.destinationId) ?? (await this.#directory.find(route.destinationId));
     if (!known) return noTarget('unknown', 'DESTINATION_DELETED', 'the destination was deleted');
     if (known.disabled !== undefined)
@@ -68,9 +71,10 @@ export class Targets {
     return target;
   }
 
-  #bare({ channel, address = '', provider: name }: Route): Target {
+  #bare({ channel, address = '', provider: wanted }: Route, chosen: string | undefined): Target {
     const own = SELF_CONTAINED[channel];
-    if (own && name === undefined) return this.#target(channel, own(address), defaultRetryPolicy);
+    const name = wanted ?? chosen;
+    if (own && wanted === undefined) return this.#target(channel, own(address), defaultRetryPolicy);
     const provider = this.#providers.find((each) => each.channel === channel && (!name || each.name === name));
     if (!provider)
       return noTarget(name ?? 'unknown', 'NO_PROVIDER', `no provider ${name ?? ''} is configured for ${channel}`);

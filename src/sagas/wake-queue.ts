@@ -18,11 +18,14 @@ export class WakeQueue {
   readonly #heap: Entry[] = [];
   readonly #due = new Map<string, number>();
   readonly #onDue: (ids: string[]) => void;
+  readonly #nowMs: () => number;
   #timer: NodeJS.Timeout | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
 
-  constructor(onDue: (ids: string[]) => void) {
+  /** @param nowMs the clock that due times are of, Unix milliseconds */
+  constructor(onDue: (ids: string[]) => void, nowMs: () => number = Date.now) {
     this.#onDue = onDue;
+    this.#nowMs = nowMs;
   }
 
   get size(): number {
@@ -59,12 +62,12 @@ export class WakeQueue {
     const next = this.#heap[0];
     this.#armedFor = next?.dueMs ?? Number.POSITIVE_INFINITY;
     if (!next) return;
-    const waitMs = Math.min(Math.max(next.dueMs - Date.now(), 0), LONGEST_WAIT_MS);
+    const waitMs = Math.min(Math.max(next.dueMs - this.#nowMs(), 0), LONGEST_WAIT_MS);
     this.#timer = setTimeout(() => this.#ring(), waitMs);
   }
 
   #ring(): void {
-    const now = Date.now();
+    const now = this.#nowMs();
     const due: string[] = [];
     for (let next = this.#heap[0]; next && next.dueMs <= now; next = this.#heap[0]) {
       this.#pop();

@@ -27,6 +27,7 @@ import {
   outcome,
   refused,
   requested,
+  resolved,
   retriedBy,
   retryAt,
   started,
@@ -294,6 +295,113 @@ describe('an attempt that a crash has left in doubt', () => {
     given(...held)
       .when({ type: 'Retry', now: at(60), by: 'ada' })
       .then(retriedBy('ada', 1));
+  });
+});
+
+describe('an attempt that is held in doubt, once a person has found out', () => {
+  const held = [byEmail, started(bySmtp(1)), inDoubt(bySmtp(1), 'hold')];
+  const find = (outcome: 'sent' | 'not-sent', { attempt = 1, note }: { attempt?: number; note?: string } = {}) =>
+    ({
+      type: 'ResolveAttempt',
+      now: at(60),
+      leg: 1,
+      attempt,
+      outcome,
+      by: 'ada',
+      ...(note !== undefined && { note }),
+    }) as const;
+
+  it('that it was sent, counts as sent, with who says so and why', () => {
+    const verdict = given(...held).when(find('sent', { note: 'the recipient has it' }));
+    verdict.then(resolved(bySmtp(1), 'sent', 'the recipient has it'));
+    expect(deliveryStatus(existing(verdict.state))).toBe('SENT');
+    expect(holdsOf(existing(verdict.state))).toEqual([]);
+  });
+
+  it('that it was sent, counts as delivered where acceptance is confirmation', () => {
+    const verdict = given(requested(), started(byWebhook(1)), inDoubt(byWebhook(1), 'hold')).when(find('sent'));
+    verdict.then(resolved(byWebhook(1), 'delivered'));
+    expect(deliveryStatus(existing(verdict.state))).toBe('DELIVERED');
+  });
+
+  it('that it was not sent, is made again, as the next attempt', () => {
+    given(...held)
+      .when(find('not-sent'))
+      .then(resolved(bySmtp(1), 'not-sent'));
+    given(...held, resolved(bySmtp(1), 'not-sent'))
+      .when(start(at(61)))
+      .then(started(bySmtp(2, 0, at(61))));
+  });
+
+  it('goes the usual way when the next attempt fails', () => {
+    const policy = retryPolicy({ strategy: 'FIXED', maxAttempts: 2, initialDelayMs: 10_000, jitter: 0 });
+    given(...held, resolved(bySmtp(1), 'not-sent'), started(bySmtp(2)))
+      .when(outcome(bySmtp(2), refused(busy), { policy }))
+      .then(failed(bySmtp(2)), deadLettered(busy));
+  });
+
+  it('is settled once: the same again changes nothing, something else is a conflict', () => {
+    const sent = given(...held, resolved(bySmtp(1), 'sent'));
+    sent.when(find('sent')).thenNothing();
+    sent.when(find('not-sent')).thenRejected('CONFLICT');
+    const notSent = given(...held, resolved(bySmtp(1), 'not-sent'), started(bySmtp(2)));
+    notSent.when(find('not-sent')).thenNothing();
+    notSent.when(find('sent')).thenRejected('CONFLICT');
+  });
+
+  it.each<[string, DeliveryEvent[], string]>([
+    ['under way', [byEmail, started(bySmtp(1))], 'CONFLICT'],
+    ['sent again by policy', [byEmail, started(bySmtp(1)), inDoubt(bySmtp(1), 'resend')], 'CONFLICT'],
+    ['sent again by a person', [...held, retriedBy('ada', 1)], 'CONFLICT'],
+    ['settled by an outcome that came after all', [...held, succeeded(bySmtp(1), false)], 'CONFLICT'],
+    ['not made yet', [byEmail], 'NOT_FOUND'],
+  ])('is refused for one that is %s', (_, history, code) => {
+    given(...history)
+      .when(find('sent'))
+      .thenRejected(code as 'CONFLICT');
+  });
+
+  it('is refused for a leg that there is not', () => {
+    given(...held)
+      .when({ ...find('sent'), leg: 2 })
+      .thenRejected('NOT_FOUND');
+  });
+
+  it('is kept as the truth when the delivery has ended meanwhile, and nothing follows', () => {
+    for (const [found, legIs] of [
+      ['sent', 'SENT'],
+      ['not-sent', 'CANCELLED'],
+    ] as const) {
+      const state = existing(given(...held, cancelledBy('ada')).when(find(found)).state);
+      expect([deliveryStatus(state), legStatus(state, legOf(state))]).toEqual(['CANCELLED', legIs]);
+    }
+  });
+
+  it('settles the attempt it is about: a late word on another one changes nothing', () => {
+    const second = [...held, resolved(bySmtp(1), 'not-sent'), started(bySmtp(2)), inDoubt(bySmtp(2), 'hold')];
+    given(...second)
+      .when(find('sent'))
+      .thenRejected('CONFLICT');
+    given(...second)
+      .when({ ...doubt('resend'), attempt: 1 } as DeliveryCommand)
+      .thenNothing();
+    given(...held.slice(0, 2))
+      .when({ ...doubt('resend'), attempt: 2 } as DeliveryCommand)
+      .thenNothing();
+  });
+});
+
+describe('what an operator does with a suspended delivery', () => {
+  it.each<DeliveryEvent>([
+    { type: 'ProcessResumed', at: at(5), data: { by: 'admin', reason: 'a newer program' } },
+    {
+      type: 'EventSkipped',
+      at: at(5),
+      data: { revision: 3, eventType: 'Unheard', error: 'unknown', by: 'admin', reason: 'it was a mistake' },
+    },
+  ])('is in its history and nowhere else: $type', (event) => {
+    const history = [byEmail, started(bySmtp(1))];
+    expect(given(...history, event).state).toEqual(given(...history).state);
   });
 });
 

@@ -32,6 +32,10 @@ const update: DestinationCommand = { type: 'UpdateDestination', now: at(2), defi
 const rotate: DestinationCommand = { type: 'RotateDestinationSecret', now: at(2), ...rotated };
 const disable: DestinationCommand = { type: 'DisableDestination', now: at(1), reason: 'HTTP_410' };
 const enable: DestinationCommand = { type: 'EnableDestination', now: at(2) };
+const circuit = { reason: '10 failures in a row', until: at(301), failingSince: at(0), failures: 10 };
+const opened: DestinationEvent = { type: 'DestinationCircuitOpened', at: at(1), data: circuit };
+const open: DestinationCommand = { type: 'OpenDestinationCircuit', now: at(1), circuit };
+const close: DestinationCommand = { type: 'CloseDestinationCircuit', now: at(2) };
 const remove: DestinationCommand = { type: 'DeleteDestination', now: at(3) };
 
 describe('a destination', () => {
@@ -79,6 +83,29 @@ describe('a destination', () => {
     expect(given(created, disabled).when(rotate).state).toMatchObject({ tag: 'present', disabled: 'HTTP_410' });
   });
 
+  it('is not called while its circuit is open; what two instances see is one fact', () => {
+    given(created).when(open).then(opened);
+    given(created, opened).when(open).thenNothing();
+    given(created, opened)
+      .when(close)
+      .then({ type: 'DestinationCircuitClosed', at: at(2), data: {} });
+    given(created).when(close).thenNothing();
+    expect(given(created, opened).state).toEqual({ tag: 'present', definition, circuit });
+  });
+
+  it.each<[string, DestinationCommand]>([
+    ['updated', update],
+    ['enabled', enable],
+    ['found to work', close],
+  ])('that is %s has a closed circuit', (_, command) => {
+    expect(given(created, disabled, opened).when(command).state).not.toHaveProperty('circuit');
+  });
+
+  it('stays disabled when its circuit turns', () => {
+    expect(given(created, disabled, opened).state).toMatchObject({ disabled: 'HTTP_410', circuit });
+    expect(given(created, disabled, opened).when(close).state).toMatchObject({ disabled: 'HTTP_410' });
+  });
+
   it('is deleted, with what it was kept for the record', () => {
     const verdict = given(created).when(remove);
     verdict.then(deleted);
@@ -89,7 +116,7 @@ describe('a destination', () => {
     ['never created', []],
     ['deleted', [created, deleted]],
   ])('that was %s is not there', (_, history) => {
-    for (const command of [update, rotate, disable, enable, remove])
+    for (const command of [update, rotate, disable, enable, open, close, remove])
       given(...history)
         .when(command)
         .thenRejected('NOT_FOUND');

@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
+import type { ProviderEvent } from '../../src/domain/provider.js';
 import { RETRY_STRATEGIES } from '../../src/domain/retry-policy.js';
 import { CHANNELS, ERROR_CATEGORIES, type JsonObject, PRIORITIES } from '../../src/domain/vocabulary.js';
 import { EventCodec, type FieldProtection, UndecodableEvent } from '../../src/event-store/codec.js';
 import { decodeRecord, encodeRecord, LogCorrupted } from '../../src/event-store/embedded-record.js';
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
 
-type Event = DeliveryEvent | DestinationEvent;
+type Event = DeliveryEvent | DestinationEvent | ProviderEvent;
 type DataOf<Type extends Event['type']> = Extract<Event, { type: Type }>['data'];
 
 const text = fc.string({ unit: 'binary' });
@@ -55,6 +56,7 @@ const definition = fc.record(
   },
   { requiredKeys: ['organizationId', 'label', 'type', 'config', 'secrets', 'isDefault'] },
 );
+const circuit = { reason: text, until: instant, failingSince: instant, failures: some };
 const nothing = fc.constant({});
 
 const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } = {
@@ -85,18 +87,28 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
   AttemptSucceeded: fc.record({ ...attempt, delivered: fc.boolean(), warning: text }),
   AttemptFailed: fc.record({ ...attempt, failure, retryAfterMs: some }),
   AttemptInDoubt: fc.record({ ...attempt, resolution: fc.constantFrom('resend', 'hold') }),
-  RetryScheduled: fc.record({ leg: some, dueAt: instant }),
+  AttemptResolved: fc.record(
+    { ...attempt, outcome: fc.constantFrom('sent', 'delivered', 'not-sent'), by: text, note: text },
+    { requiredKeys: ['leg', 'number', 'route', 'channel', 'provider', 'startedAt', 'outcome', 'by'] },
+  ),
+  RetryScheduled: fc.record({ leg: some, dueAt: instant, tried: fc.array(text) }, { requiredKeys: ['leg', 'dueAt'] }),
   FallbackChosen: fc.record({ leg: some, route: some, failure }),
   LegDeadLettered: fc.record({ leg: some, failure }),
   DeliveryRetried: fc.record({ legs: fc.array(some), round: some, by: text }),
   DeliveryCancelled: fc.record({ by: text, reason: text }, { requiredKeys: ['by'] }),
   DeliveryExpired: nothing,
+  ProcessResumed: fc.record({ by: text, reason: text }),
+  EventSkipped: fc.record({ revision: some, eventType: text, error: text, by: text, reason: text }),
   DestinationCreated: definition,
   DestinationUpdated: definition,
   DestinationSecretRotated: fc.record({ config: object, secrets: fc.dictionary(text, text) }),
   DestinationDisabled: fc.record({ reason: text }),
   DestinationEnabled: nothing,
   DestinationDeleted: nothing,
+  DestinationCircuitOpened: fc.record(circuit),
+  DestinationCircuitClosed: nothing,
+  ProviderCircuitOpened: fc.record({ ...circuit, name: text, channel: fc.constantFrom(...CHANNELS) }),
+  ProviderCircuitClosed: fc.record({ name: text }),
 };
 
 const envelope = fc.record(
@@ -181,6 +193,32 @@ describe('what is not in the table', () => {
     const event = recorded({ metadata: { schemaVersion } });
     expect(() => new EventCodec().decode(event)).toThrow(UndecodableEvent);
     expect(() => new EventCodec().decode(event)).toThrow('position 7');
+  });
+});
+
+describe('a stream', () => {
+  const at = '2026-03-02T12:00:00.000Z';
+  const metadata = { schemaVersion: '1', organizationId: 'a', occurredAt: at };
+  const row = (revision: number, type: string, data = {}) => recorded({ revision, type, data, metadata });
+  const skip = (revision: number, at: number) => row(at, 'EventSkipped', { revision });
+  const typesOf = (...stream: RecordedEvent[]) =>
+    new EventCodec().fold(stream, (types: string[], { type }) => [...types, type], []);
+
+  it('with what cannot be understood cannot be folded, until an operator has it skipped', () => {
+    const poisoned = [row(0, 'ScheduleReached'), row(1, 'DeliveryTeleported'), row(2, 'DeliveryExpired')];
+    expect(() => typesOf(...poisoned)).toThrow(UndecodableEvent);
+    expect(typesOf(...poisoned, skip(1, 3))).toEqual(['ScheduleReached', 'DeliveryExpired', 'EventSkipped']);
+    expect(() => typesOf(...poisoned, skip(1, 3), row(4, 'DeliveryTeleported'))).toThrow(UndecodableEvent);
+  });
+
+  it('in which an event makes no sense cannot be folded either, and the event is named', () => {
+    const evolve = (_: number, { type }: { type: string }) => {
+      if (type === 'DeliveryExpired') throw new Error('it has not begun');
+      return 1;
+    };
+    const fold = () => new EventCodec().fold([row(0, 'ScheduleReached'), row(1, 'DeliveryExpired')], evolve, 0);
+    expect(fold).toThrow(expect.objectContaining({ name: 'UndecodableEvent', recorded: row(1, 'DeliveryExpired') }));
+    expect(fold).toThrow('it has not begun');
   });
 });
 

@@ -37,6 +37,7 @@ interface Move {
     | 'start'
     | 'outcome'
     | 'doubt'
+    | 'resolve'
     | 'expire'
     | 'cancel'
     | 'retry';
@@ -67,14 +68,18 @@ const requests = fc
     },
     { requiredKeys: ['plans'] },
   )
-  .map(({ plans, ...rest }) => requested({ legs: plans.map((plan, index) => leg(index + 1, ...plan)), ...rest }).data);
+  .chain(({ plans, ...rest }) => {
+    const legs = plans.map((plan, index) => leg(index + 1, ...plan));
+    // Most of those that are held never come to an attempt.
+    return fc.constantFrom({}, rest).map((holds) => requested({ legs, ...holds }).data);
+  });
 
 const often = <Value>(weight: number, value: Value) => ({ weight, arbitrary: fc.constant(value) });
 const move: fc.Arbitrary<Move> = fc.record({
   what: fc.oneof(
     often(8, 'outcome' as const),
-    often(4, 'start' as const),
-    ...(['schedule', 'dependency', 'approve', 'retry', 'doubt'] as const).map((what) => often(2, what)),
+    ...(['start', 'doubt', 'resolve'] as const).map((what) => often(4, what)),
+    ...(['schedule', 'dependency', 'approve', 'retry'] as const).map((what) => often(2, what)),
     ...(['reject', 'timeout', 'expire', 'cancel'] as const).map((what) => often(1, what)),
   ),
   afterSeconds: fc.integer({ min: 0, max: 30 }),
@@ -106,6 +111,8 @@ function commandOf(
   const { legs } = existing(seen);
   const chosen = legs[which % legs.length] as Leg;
   const approver = how % 2 === 0 ? 'ada' : 'bob';
+  /** Rarely any leg would do for the rarer moves. */
+  const legThatIs = (tag: Leg['progress']['tag']) => legs.find(({ progress }) => progress.tag === tag) ?? chosen;
   const commands: Record<Move['what'], () => DeliveryCommand | undefined> = {
     schedule: () => ({ type: 'ReachSchedule', now }),
     dependency: () => ({
@@ -123,7 +130,24 @@ function commandOf(
       if (!attempt) return undefined;
       return outcome(attempt, outcomes[how % outcomes.length] as (typeof outcomes)[number], { now, policy });
     },
-    doubt: () => ({ type: 'DeclareInDoubt', now, leg: chosen.leg, resolution: how % 2 === 0 ? 'resend' : 'hold' }),
+    doubt: () => ({
+      type: 'DeclareInDoubt',
+      now,
+      leg: legThatIs('attempting').leg,
+      resolution: how % 2 === 0 ? 'resend' : 'hold',
+    }),
+    resolve: () => {
+      const { leg: number, attempts } = legThatIs('doubtful');
+      const attempt = Math.max(1, attempts - (how % 3 === 0 ? 1 : 0));
+      return {
+        type: 'ResolveAttempt',
+        now,
+        leg: number,
+        attempt,
+        outcome: how % 2 === 0 ? 'sent' : 'not-sent',
+        by: 'ada',
+      };
+    },
     expire: () => ({ type: 'Expire', now }),
     cancel: () => ({ type: 'Cancel', now, by: 'ada' }),
     retry: () => ({ type: 'Retry', now, by: 'ada' }),
@@ -193,7 +217,7 @@ it('attempts of a leg are numbered upwards, and each has at most one outcome', (
         expect(data.number).toBe((newest.get(data.leg) ?? 0) + 1);
         newest.set(data.leg, data.number);
       }
-      if (type !== 'AttemptSucceeded' && type !== 'AttemptFailed') continue;
+      if (type !== 'AttemptSucceeded' && type !== 'AttemptFailed' && type !== 'AttemptResolved') continue;
       expect(data.number - (newest.get(data.leg) ?? 0)).toBeOneOf([0, 1]);
       newest.set(data.leg, data.number);
       expect(answered).not.toContain(`${data.leg}/${data.number}`);
@@ -222,6 +246,23 @@ it('an outcome that was recorded is never recorded again, whatever happened sinc
     for (const { command, events, state } of steps) {
       if (command.type === 'RecordOutcome' && events.length > 0) recorded.push(command);
       for (const again of recorded) expect(decide(again, state)).toEqual({ ok: true, events: [] });
+    }
+  });
+});
+
+it('what a person has found out about an attempt is asked for once, and taken as often as it is said', () => {
+  always((steps) => {
+    const resolved = new Set<string>();
+    for (const { command, before, events, state } of steps) {
+      if (command.type !== 'ResolveAttempt' || events.length === 0) continue;
+      const wasHeld = holdsOf(existing(before)).some(({ detail }) => detail?.leg === command.leg);
+      expect(wasHeld).toBe(true);
+      expect(holdsOf(existing(state)).some(({ detail }) => detail?.leg === command.leg)).toBe(false);
+      expect(resolved).not.toContain(`${command.leg}/${command.attempt}`);
+      resolved.add(`${command.leg}/${command.attempt}`);
+      expect(decide(command, state)).toEqual({ ok: true, events: [] });
+      const contrary = { ...command, outcome: command.outcome === 'sent' ? 'not-sent' : 'sent' } as const;
+      expect(decide(contrary, state)).toMatchObject({ ok: false, rejection: { code: 'CONFLICT' } });
     }
   });
 });
@@ -274,6 +315,6 @@ it('lives long enough to be worth looking at', () => {
       types.add(type);
       if (type === 'AttemptFailed') attempts.push(data);
     }
-  expect(types.size).toBe(17);
+  expect(types.size).toBe(18);
   expect(Math.max(...attempts.map(({ number }) => number))).toBeGreaterThanOrEqual(4);
 });

@@ -116,6 +116,16 @@ export const inDoubt = (attempt: AttemptRef, resolution: 'resend' | 'hold', time
   at: time,
   data: { ...attempt, resolution },
 });
+export const resolved = (
+  attempt: AttemptRef,
+  outcome: 'sent' | 'delivered' | 'not-sent',
+  note?: string,
+  time = at(60),
+): DeliveryEvent => ({
+  type: 'AttemptResolved',
+  at: time,
+  data: { ...attempt, outcome, by: 'ada', ...(note !== undefined && { note }) },
+});
 export const retriedBy = (by: string, round: number, legs = [1], time = at(60)): DeliveryEvent => ({
   type: 'DeliveryRetried',
   at: time,

@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { createChannels } from '../../../src/channels/registry.js';
+import { type Channel, CONFIRMED_BY_ACCEPTANCE } from '../../../src/domain/vocabulary.js';
 
 const SECRET = `whsec_${Buffer.alloc(32, 'a').toString('base64')}`;
 const webhook = {
@@ -46,6 +47,13 @@ describe('the registry of channels', () => {
     expect(registry.byProvider('nobody')).toBeUndefined();
     expect(registry.forAddress('EMAIL')?.validateAddress('nonsense')).toEqual(expect.any(String));
     expect(registry.forAddress('VOICE')).toBeUndefined();
+  });
+
+  it('has adapters that agree with the domain on what acceptance means', () => {
+    for (const provider of ['webhook', 'smtp', 'sendgrid', 'twilio']) {
+      const { channel, acceptanceIsDelivery } = registry.byProvider(provider)?.describe() ?? {};
+      expect(acceptanceIsDelivery).toBe(CONFIRMED_BY_ACCEPTANCE.has(channel as Channel));
+    }
   });
 
   it('reports problems from the destination on', () => {

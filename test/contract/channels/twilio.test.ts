@@ -136,6 +136,64 @@ describe('twilio', () => {
     expect(await send()).toMatchObject({ category: 'NETWORK', inDoubt: true });
   });
 
+  describe('looks for a message whose end nobody knows', () => {
+    const since = () => new Date();
+    const lookup = (change: JsonObject = {}, at = since()) =>
+      adapter.lookup(messageOf(configFor(recorder, change), content), { ...options(), since: at });
+
+    it('and finds it, also while the answer to its sending is still awaited', async () => {
+      recorder.respond = (request) => {
+        if (request.method === 'GET') return undefined;
+        recorder.answer(request);
+        return 'drop';
+      };
+      const startedAt = since();
+      expect(await send()).toMatchObject({ inDoubt: true });
+      const providerMessageId = recorder.received[0]?.sid;
+      expect(await lookup({}, startedAt)).toEqual({ kind: 'found', providerMessageId, delivered: false });
+      expect(recorder.requests.at(-1)?.path).toContain('To=%2B14155552671');
+    });
+
+    it('and knows that it is not there', async () => {
+      expect(await lookup()).toEqual({ kind: 'not-found' });
+      await send({ to: '+14155552672' });
+      await send({ from: '12345' });
+      expect(await lookup()).toEqual({ kind: 'not-found' });
+    });
+
+    it('also when a messaging service has sent it', async () => {
+      const from = `MG${'a'.repeat(32)}`;
+      await send();
+      expect(await lookup({ from })).toEqual({ kind: 'not-found' });
+      await send({ from });
+      expect(await lookup({ from })).toMatchObject({ kind: 'found', providerMessageId: recorder.received[1]?.sid });
+    });
+
+    it('and does not take an earlier or a later one for it', async () => {
+      await send();
+      expect(await lookup({}, new Date(Date.now() + 60_000))).toEqual({ kind: 'not-found' });
+      expect(await lookup({}, new Date(Date.now() - 60_000))).toEqual({ kind: 'not-found' });
+    });
+
+    it.each<[string, () => Promise<unknown>]>([
+      ['two that are alike', () => Promise.all([send(), send()])],
+      ['one whose text Twilio may have changed', () => send({}, { text: 'Your code is 4712' })],
+      ['more than are looked through', () => Promise.all(Array.from({ length: 50 }, () => send({}, { text: 'x' })))],
+    ])('and says that it cannot tell: %s', async (_, before) => {
+      await before();
+      expect(await lookup()).toEqual({ kind: 'unknown' });
+    });
+
+    it.each<[string, Reaction]>([
+      ['an error', twilioError(500, 20500, 'Internal')],
+      ['no answer', 'drop'],
+      ['something else', { body: 'not json' }],
+    ])('and says that it cannot tell: Twilio gives %s', async (_, reaction) => {
+      recorder.respond = () => reaction;
+      expect(await lookup()).toEqual({ kind: 'unknown' });
+    });
+  });
+
   it('finds wrong credentials without sending', async () => {
     const { ok, problems } = await adapter.test(configFor(recorder, { authToken: 'wrong' }), options());
     expect(ok).toBe(false);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
+import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
 import { client } from '../../e2e/journeys.js';
 import { newEvents } from '../../support/logs.js';
 import { removeDataDir, startWaybill } from '../../support/waybill-process.js';
@@ -108,7 +109,11 @@ describe('restore', () => {
     expect(manifest).toMatchObject({ file: backup(), head: '6' });
     expect(await run('restore', backup(), '--data', elsewhere())).toMatchObject({ code: 0, error: '' });
     expect(await readdir(join(elsewhere(), 'log'))).toEqual(['data.mdb']);
-    expect(await json('verify', '--data', elsewhere())).toMatchObject({ ok: true, events: 6 });
+    expect(await json('verify', '--data', elsewhere())).toMatchObject({ ok: true, events: 7 });
+    // The last one says that it was restored.
+    const log = EmbeddedLogReader.open(join(elsewhere(), 'log'));
+    expect(await log.readAllBackwards('end', 1)).toMatchObject([{ type: 'LogRestored' }]);
+    await log.close();
   });
 
   it('touches nothing where it cannot be done', async () => {
@@ -130,9 +135,10 @@ describe('restore', () => {
 describe('with a Waybill', () => {
   const held = { to: [{ channel: 'WEBHOOK', address: 'http://127.0.0.1:9/' }], approval: { approvers: ['admin'] } };
   const COUNT = '{ deliveries(first: 1) { totalCount } }';
+  const IDS = '{ deliveries { edges { node { id } } } }';
 
   it('looks, checks and backs up while it runs; what is restored is what it goes on with', {
-    timeout: 90_000,
+    timeout: 120_000,
   }, async () => {
     const start = () => startWaybill({ dataDir, eventStoreDb: false });
     const log = join(dataDir, 'log');
@@ -142,6 +148,9 @@ describe('with a Waybill', () => {
     expect(await json('verify')).toMatchObject({ ok: true });
     const { head } = await json('backup', backup);
     await client(waybill).request(held);
+    const newer = join(dataDir, 'newer');
+    await json('backup', newer);
+    const both = await waybill.ask(IDS);
     expect((await json('stats')).streamsByCategory.delivery).toBe(2);
     await expectRefused(run('restore', backup), `${dataDir} has an event log`);
     await rename(log, join(dataDir, 'log.old'));
@@ -157,6 +166,13 @@ describe('with a Waybill', () => {
     expect(await waybill.ask(COUNT)).toEqual({ deliveries: { totalCount: 2 } });
     await waybill.stop();
     expect(Number((await json('stats')).head)).toBeGreaterThan(Number(head));
+
+    // As many events as it has seen already, but of another story.
+    await rm(log, { recursive: true });
+    expect(await run('restore', newer)).toMatchObject({ code: 0, error: '' });
+    waybill = await start();
+    await expect.poll(() => waybill.ask(IDS), { timeout: 10_000 }).toEqual(both);
+    await waybill.stop();
   });
 
   it('does not start on a damaged log, and says so', { timeout: 60_000 }, async () => {

@@ -111,7 +111,7 @@ describe('a directory that follows the log', () => {
     const stop = new AbortController();
     directory.follow(reader, await reader.head(), stop.signal);
     const before = await directory.find(id);
-    await side.destinations.disable(id, 'HTTP_410', 'engine');
+    await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
     await vi.waitFor(() => expect(directory.peek(id)).not.toBe(before));
     expect((await directory.find(id))?.disabled).toBe('HTTP_410');
     stop.abort();

@@ -120,7 +120,7 @@ describe('updating a destination', () => {
 
   it('enables it again', async () => {
     const { id } = await create();
-    await side.destinations.disable(id, 'HTTP_410', 'engine');
+    await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
     expect((await side.directory.find(id))?.disabled).toBe('HTTP_410');
     good(await update(id, webhook({ secret: hidden })));
     expect(await side.directory.find(id)).not.toHaveProperty('disabled');
@@ -192,11 +192,11 @@ it('whose organization is another’s, a destination is not there for anybody el
 
 it('disabling what is not there, or not any more, or already, records nothing', async () => {
   const { id } = await create();
-  await side.destinations.disable(id, 'HTTP_410', 'engine');
-  await side.destinations.disable(id, 'HTTP_410', 'engine');
+  await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
+  await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
   expect(await side.log.readStream(`destination-${id}`)).toHaveLength(2);
   await side.destinations.delete(id, ada, mayAccess);
-  await side.destinations.disable(id, 'HTTP_410', 'engine');
-  await side.destinations.disable(newId(), 'HTTP_410', 'engine');
+  await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
+  await side.destinations.note(newId(), { type: 'DisableDestination', reason: 'HTTP_410' });
   expect(await side.log.head()).toBe(3n);
 });

@@ -29,7 +29,9 @@ function owner(send: () => void): Attempts {
       const result = await side.executor.execute(delivery, { id, command, envelope });
       return result.ok && result.position !== undefined;
     },
+    now: () => new Date().toISOString(),
     disableDestination: async () => {},
+    hasOtherProvider: () => false,
     onBug: (error) => {
       throw error;
     },
@@ -41,7 +43,8 @@ it.each(['at once', 'one after the other'])(
   async (when) => {
     const input = { to: [{ channel: 'EMAIL', address: 'ada@example.com', provider: 'smtp' }] } as const;
     const { id, state } = good(await side.deliveries.request({ input, requester: ada }));
-    const work = { deliveryId: id, state: existing(state), leg: legOf(state) };
+    const pass = { end: () => undefined, pause: () => undefined };
+    const work = { deliveryId: id, state: existing(state), leg: legOf(state), pass };
     let calls = 0;
     const run = () => owner(() => calls++).run(work);
     if (when === 'at once') await Promise.all([run(), run()]);

@@ -41,7 +41,18 @@ describe('defaults and the environment', () => {
       logLevel: 'info',
       providers: [],
       limits: { maxBodyBytes: 26_214_400, maxAttachmentBytes: 10_485_760, maxQueryDepth: 12, maxQueryCost: 5_000 },
-      engine: { concurrency: 128, maxUnderWay: 100_000, checkpointIntervalMs: 1_000, drainTimeoutMs: 8_000 },
+      engine: {
+        concurrency: 128,
+        largeConcurrency: 8,
+        largeBytes: 262_144,
+        destinationConcurrency: 32,
+        breaker: { failureThreshold: 10, recoveryTimeoutMs: 300_000, halfOpenMaxCalls: 3 },
+        disableAfter: { failures: 50, hours: 24 },
+        maxUnderWay: 100_000,
+        checkpointIntervalMs: 1_000,
+        drainTimeoutMs: 8_000,
+      },
+      enableAfterTest: false,
       projections: { batchEvents: 1_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000 },
     });
   });
@@ -120,13 +131,22 @@ describe('the YAML file', () => {
         - name: main-smtp
           channel: EMAIL
           config: { host: mail.example, port: 587 }
+          weight: 0.5
+          limits: { perSecond: "2.5", burst: 10 }
     `;
     expect(loadConfig(await withYaml(yaml, { PORT: '5000' }), { cwd })).toMatchObject({
       port: 5000,
       host: '0.0.0.0',
       allowedNetworks: ['10.0.0.0/8'],
       limits: { maxQueryDepth: 5, maxQueryCost: 5_000 },
-      providers: [{ name: 'main-smtp', channel: 'EMAIL', config: { host: 'mail.example', port: 587 } }],
+      providers: [
+        {
+          name: 'main-smtp',
+          channel: 'EMAIL',
+          config: { host: 'mail.example', port: 587 },
+          ...{ priority: 1, weight: 0.5, cost: 0, limits: { perSecond: 2.5, burst: 10 } },
+        },
+      ],
     });
   });
 
@@ -194,6 +214,10 @@ describe('the YAML file', () => {
     [
       'providers: [{ name: a b, channel: SMS }]',
       'providers.0.name: must be 1 to 64 letters, digits, dots, dashes or underscores',
+    ],
+    [
+      'providers: [{ name: a, channel: SMS, cost: -1 }]',
+      'providers.0.cost: must be a number from 0 to 1000000, not -1',
     ],
     ['providers: [{ name: a, channel: SMS }, { name: a, channel: EMAIL }]', 'providers.1.name: "a" is taken'],
     [`adminKey: ${SECRET}`, 'adminKey: must have 32 or more characters'],

@@ -32,9 +32,9 @@ class Gate implements EventReader {
 
   readStream: EventReader['readStream'] = (...about) => this.log.readStream(...about);
   readLast: EventReader['readLast'] = (...about) => this.log.readLast(...about);
-  eventsBetween: EventReader['eventsBetween'] = (...about) => this.log.eventsBetween(...about);
   readAllBackwards: EventReader['readAllBackwards'] = (...about) => this.log.readAllBackwards(...about);
   head: EventReader['head'] = () => this.log.head();
+  eventsBetween: EventReader['eventsBetween'] = (...about) => this.log.eventsBetween(...about);
   subscribe: EventReader['subscribe'] = (options) => this.log.subscribe(options);
 }
 

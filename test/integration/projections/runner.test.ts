@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Superseded } from '../../../src/projections/checkpoints.js';
 import { projections } from '../../../src/projections/registry.js';
 import type { ProjectionRunner } from '../../../src/projections/runner.js';
 import { failed, newDelivery, requested, sent, World } from './world.js';
@@ -116,6 +117,65 @@ describe('the group', () => {
     next.start();
     await world.shown(next);
     await expectCounted(20);
+  });
+});
+
+describe('a runner whose epoch is over', () => {
+  it('stores nothing, even where everything is as it left it, and says so', async () => {
+    let over = () => {};
+    const superseded = new Promise<void>((resolve) => {
+      over = resolve;
+    });
+    const runner = world.runner({}, { superseded: () => over() });
+    runner.start();
+    await recordDeliveries(5);
+    await world.shown(runner);
+    await world.rows('update projection_checkpoints set epoch = 1');
+    const before = await world.digests();
+    await recordDeliveries(5);
+    await superseded;
+    expect(await world.digests()).toEqual(before);
+    await expect(runner.rebuild('attempts')).rejects.toBeInstanceOf(Superseded);
+    expect(await world.digests()).toEqual(before);
+  });
+});
+
+describe('a projection that does not get on', () => {
+  it('says so after a while, and begins anew', async () => {
+    let subscriptions = 0;
+    const reader = new Proxy(world.log, {
+      get(log, name) {
+        const member = Reflect.get(log, name);
+        if (name !== 'subscribe') return typeof member === 'function' ? member.bind(log) : member;
+        // The first one is never heard of again.
+        const silent = async function* ({ signal }: { signal: AbortSignal }): AsyncGenerator<never> {
+          await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        };
+        return ++subscriptions === 1 ? silent : member.bind(log);
+      },
+    });
+    const runner = world.runner({ reader, stalledAfterMs: 300 });
+    runner.start();
+    await recordDeliveries(5);
+    await world.until(() => states(runner).every((state) => state === 'failing'));
+    expect(of(runner, 'deliveries')?.lastError).toMatch(/^no progress for \d+ s: about 20 events are waiting$/);
+    await world.until(() => states(runner).every((state) => state === 'running'));
+    expect(of(runner, 'deliveries')?.lastError).toBeUndefined();
+    await expectCounted(5);
+  });
+
+  it('says so also when it is the log that does not answer, and can be stopped all the same', async () => {
+    const hangs = async () => await new Promise<never>(() => {});
+    const reader = new Proxy(world.log, {
+      get: (log, name) => (name === 'head' ? hangs : Reflect.get(log, name).bind(log)),
+    });
+    const runner = world.runner({ reader, stalledAfterMs: 300 });
+    runner.start();
+    await world.until(() => states(runner).every((state) => state === 'failing'));
+    expect(of(runner, 'deliveries')?.lastError).toContain('the event log does not answer');
+    const stoppedAt = performance.now();
+    await runner.stop();
+    expect(performance.now() - stoppedAt).toBeLessThan(10_000);
   });
 });
 

@@ -7,10 +7,12 @@ import type { DataSource } from 'typeorm';
 import type { AttemptRef, DeliveryEvent, DeliveryRequested } from '../../../src/domain/delivery-events.js';
 import { type DomainEvent, EventCodec } from '../../../src/event-store/codec.js';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
+import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
 import { openDatabase } from '../../../src/platform/database.js';
 import { Connection } from '../../../src/projections/connection.js';
 import { type Digest, digest } from '../../../src/projections/digest.js';
 import { entities } from '../../../src/projections/entities.js';
+import { type HostOptions, ProjectionHost } from '../../../src/projections/host.js';
 import { projections } from '../../../src/projections/registry.js';
 import { ProjectionRunner, type RunnerObserver, type RunnerOptions } from '../../../src/projections/runner.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
@@ -21,6 +23,7 @@ export const ORGANIZATION = 'a0000000-0000-4000-8000-00000000000a';
 export class World {
   readonly codec = new EventCodec();
   readonly #runners: ProjectionRunner[] = [];
+  readonly #hosts = new Map<ProjectionHost, EmbeddedLogReader>();
   readonly #looking = new Set<() => void>();
 
   private constructor(
@@ -59,6 +62,17 @@ export class World {
     );
     this.#runners.push(runner);
     return runner;
+  }
+
+  /** One of several instances on this log and this database, running; stopped with the world. */
+  host(options: Partial<HostOptions> = {}): ProjectionHost {
+    const reader = EmbeddedLogReader.open(this.logPath);
+    const postgres = { connectionString: this.server.url };
+    const shared = { reader, codec: this.codec, postgres, isAlone: false };
+    const host = new ProjectionHost({ ...shared, ...options });
+    this.#hosts.set(host, reader);
+    host.start();
+    return host;
   }
 
   /** Looks again whenever a runner has got on. */
@@ -113,7 +127,8 @@ export class World {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#runners.map((runner) => runner.stop()));
+    await Promise.all([...this.#runners, ...this.#hosts.keys()].map((running) => running.stop()));
+    for (const reader of this.#hosts.values()) await reader.close();
     await this.sql.end();
     await this.database.destroy();
     await this.log.close();

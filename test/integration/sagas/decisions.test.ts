@@ -1,16 +1,21 @@
 import { expect, it } from 'vitest';
-import { Decisions, type SendOrder } from '../../../src/sagas/decisions.js';
+import { type DecisionPorts, Decisions, type SendOrder } from '../../../src/sagas/decisions.js';
 import { ProcessTable } from '../../../src/sagas/process-table.js';
 import { at, DELIVERY, requested } from '../../support/deliveries.js';
 
 const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const expire = { type: 'Expire', now: at(1) } as const;
 
-function decisions(order: SendOrder, signal: AbortSignal = new AbortController().signal) {
+const yes = () => true;
+
+function decisions(
+  order: SendOrder,
+  { signal = new AbortController().signal, isOurs = yes, mayStore = yes }: Partial<DecisionPorts> = {},
+) {
   const process = new ProcessTable().add(DELIVERY, false);
   const event = requested();
   new ProcessTable().fold(process, event, 0);
-  return new Decisions({ order, processOf: async () => process, log: silent, signal });
+  return new Decisions({ order, processOf: async () => process, isOurs, mayStore, log: silent, signal });
 }
 
 it('a decision is stored once the log answers again, under the same command id', async () => {
@@ -31,7 +36,9 @@ it('a shutdown does not wait for a log that never answers', async () => {
     if (++tries === 5) stop.abort();
     throw new Error('the log does not answer');
   };
-  await expect(decisions(order, stop.signal).store(DELIVERY, expire, 'id')).rejects.toThrow('does not answer');
+  await expect(decisions(order, { signal: stop.signal }).store(DELIVERY, expire, 'id')).rejects.toThrow(
+    'does not answer',
+  );
   expect(tries).toBe(5);
 });
 
@@ -42,5 +49,23 @@ it('what the delivery refuses is not tried again', async () => {
     return { ok: false, rejection: { code: 'CONFLICT', message: 'no' } };
   };
   expect(await decisions(order).store(DELIVERY, expire, 'id')).toBe(false);
+  expect(tries).toBe(1);
+});
+
+it('while the lease is in doubt nothing is stored, and once it is another instance’s neither', async () => {
+  let tries = 0;
+  const order: SendOrder = async () => {
+    tries++;
+    return { ok: true, state: { tag: 'absent' }, revision: 1, events: [], position: 7n };
+  };
+  let asked = 0;
+  expect(await decisions(order, { mayStore: () => ++asked > 2 }).store(DELIVERY, expire, 'id')).toBe(true);
+  expect([asked, tries]).toEqual([3, 1]);
+  let isOurs = true;
+  const mayStore = () => {
+    isOurs = false;
+    return false;
+  };
+  expect(await decisions(order, { isOurs: () => isOurs, mayStore }).store(DELIVERY, expire, 'id')).toBe(false);
   expect(tries).toBe(1);
 });

@@ -1,0 +1,153 @@
+import type { ChannelAdapter, LookupOptions, LookupResult, OutgoingMessage } from '../channels/channel.js';
+import { derivedId } from '../commands/ids.js';
+import type { DeliveryCommand } from '../domain/delivery.js';
+import type { AttemptRef } from '../domain/delivery-events.js';
+import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
+import { defaultRetryPolicy } from '../domain/retry-policy.js';
+import type { Instant } from '../domain/vocabulary.js';
+import { pause } from './pause.js';
+import type { Target, Targets } from './targets.js';
+
+type Usable = Extract<Target, { ok: true }>;
+
+/** An attempt without an outcome that nobody makes any more. */
+export interface Doubt {
+  readonly deliveryId: string;
+  readonly state: Exclude<DeliveryState, { tag: 'absent' }>;
+  readonly leg: Leg;
+  readonly attempt: AttemptRef;
+}
+
+/** Questions to providers. */
+const MOST_AT_ONCE = 8;
+
+/** Between two questions to a provider that could not say. */
+const ASK_AGAIN_AFTER_MS: readonly number[] = [1_000, 5_000];
+/** What the provider's clock and ours may differ by, and what it may need to list a message that it has taken. */
+const LISTED_AFTER_MS = 2_000;
+
+export interface DoubtPorts {
+  readonly targets: Targets;
+  /** Stores a decision about the delivery. */
+  readonly decide: (deliveryId: string, command: DeliveryCommand, commandId: string) => Promise<boolean>;
+  /** Unix milliseconds, by the clock that attempts are dated by. */
+  readonly nowMs: () => number;
+  readonly onBug: (error: unknown, deliveryId: string) => void;
+  /** Ends the asking. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What becomes of attempts in doubt: the provider may or may not have had the call. Where the provider keeps records that can be asked, they settle it; else the policy of destination or channel.
+ */
+export class Doubts {
+  readonly #ports: DoubtPorts;
+  readonly #waiting: (() => void)[] = [];
+  #asking = 0;
+
+  constructor(ports: DoubtPorts) {
+    this.#ports = ports;
+  }
+
+  /** @returns true when what was found out is stored; false when the delivery did not want it, or we are to stop */
+  async settle(doubt: Doubt): Promise<boolean> {
+    const { targets, decide, signal } = this.#ports;
+    const { deliveryId, leg, attempt } = doubt;
+    const route = leg.routes[attempt.route] ?? { channel: attempt.channel };
+    // Where there is a choice of providers, the one to be asked is the one that may have had the call.
+    const { provider } = attempt;
+    const target = await targets.resolve(route, provider);
+    const answer = target.ok && target.provider === provider ? await this.#lookUp(doubt, target) : undefined;
+    // Cut off by a shutdown: asked again at the next start.
+    if (signal.aborted) return false;
+    const idOf = (what: string) => derivedId(deliveryId, `${what}/${leg.leg}/${attempt.number}`);
+    if (answer?.kind === 'found') {
+      const { providerMessageId, delivered } = answer;
+      const outcome = { kind: 'accepted', providerMessageId, delivered } as const;
+      const policy = defaultRetryPolicy; // what was accepted is not retried
+      const found = { type: 'RecordOutcome', now: this.#now(), attempt, outcome, policy, random: 0 } as const;
+      return await decide(deliveryId, found, idOf('outcome'));
+    }
+    // A message that brings the process down must not do so for ever.
+    const mayResend = target.ok && leg.routeAttempts < target.policy.maxAttempts;
+    const declared = {
+      type: 'DeclareInDoubt',
+      now: this.#now(),
+      leg: leg.leg,
+      attempt: attempt.number,
+      resolution: mayResend ? resolutionOf(target, answer) : 'hold',
+      ...(answer && { lookup: answer.kind }),
+    } as const;
+    return await decide(deliveryId, declared, idOf('doubt'));
+  }
+
+  /** @returns undefined where there are no records to ask */
+  async #lookUp(
+    { deliveryId, state: { request, requestedAt }, leg, attempt: { startedAt } }: Doubt,
+    { adapter, config }: Usable,
+  ): Promise<LookupResult | undefined> {
+    if (!adapter.lookup) return undefined;
+    const message: OutgoingMessage = {
+      deliveryId,
+      organizationId: request.organizationId,
+      config,
+      content: request.content,
+      ...(request.personalization && { personalization: request.personalization }),
+      requestedAt,
+    };
+    const timeoutMs = typeof config.timeout === 'number' ? config.timeout : adapter.describe().limits.timeoutMs;
+    // Until then the provider may still be at work on the call.
+    const listedByMs = Date.parse(startedAt) + timeoutMs + LISTED_AFTER_MS;
+    const pauses = [...ASK_AGAIN_AFTER_MS];
+    for (;;) {
+      const askedAtMs = this.#ports.nowMs();
+      const about = { attemptKey: attemptKey(deliveryId, leg), since: new Date(startedAt) };
+      const answer = await this.#inTurn(() => this.#ask(adapter, message, about, timeoutMs));
+      if (answer.kind === 'found' || (answer.kind === 'not-found' && askedAtMs >= listedByMs)) return answer;
+      const pauseMs = answer.kind === 'not-found' ? listedByMs - askedAtMs : pauses.shift();
+      if (pauseMs === undefined || this.#ports.signal.aborted) return answer;
+      await pause(pauseMs, this.#ports.signal);
+    }
+  }
+
+  async #ask(
+    adapter: ChannelAdapter,
+    message: OutgoingMessage,
+    about: Omit<LookupOptions, 'signal'>,
+    timeoutMs: number,
+  ): Promise<LookupResult> {
+    const signal = AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#ports.signal]);
+    try {
+      return (await adapter.lookup?.(message, { ...about, signal })) ?? { kind: 'unknown' };
+    } catch (error) {
+      this.#ports.onBug(error, message.deliveryId);
+      return { kind: 'unknown' };
+    }
+  }
+
+  /** After a crash there may be thousands to ask about. */
+  async #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.#asking < MOST_AT_ONCE) this.#asking++;
+    else await new Promise<void>((go) => this.#waiting.push(go));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#asking--;
+    }
+  }
+
+  #now(): Instant {
+    return new Date(this.#ports.nowMs()).toISOString();
+  }
+}
+
+/** What its provider does not know of was not sent; what nobody knows is for the destination's or the channel's policy. */
+function resolutionOf({ adapter, config }: Usable, answer: LookupResult | undefined): 'resend' | 'hold' {
+  return answer?.kind === 'not-found' ? 'resend' : policyInDoubt({ adapter, config });
+}
+
+/** The destination's own wish, else what is usual for its channel. */
+export const policyInDoubt = ({ adapter, config }: Pick<Usable, 'adapter' | 'config'>): 'resend' | 'hold' =>
+  config.inDoubt === 'resend' || config.inDoubt === 'hold' ? config.inDoubt : adapter.describe().inDoubt;
