@@ -4,7 +4,7 @@ import type { AttemptRow } from '../projections/attempts.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
 import type { ReadSide } from '../projections/read-side.js';
-import { RebuildConflict, UnknownProjection } from '../projections/rebuild.js';
+import { RebuildConflict, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
 import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput } from './errors.js';
 import { ReadYourWrites } from './read-your-writes.js';
@@ -113,6 +113,7 @@ export class ReadModels {
     } catch (error) {
       if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
       if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
+      if (error instanceof RebuildUnavailable) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);
       throw error;
     }
   }

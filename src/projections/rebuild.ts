@@ -11,6 +11,11 @@ export class RebuildConflict extends Error {
   override name = 'RebuildConflict';
 }
 
+/** Nobody is there to do it at this moment; asked again a little later it will begin. */
+export class RebuildUnavailable extends Error {
+  override name = 'RebuildUnavailable';
+}
+
 export class UnknownProjection extends Error {
   override name = 'UnknownProjection';
 }
@@ -33,6 +38,7 @@ const PROGRESS_MS = 250;
  * Empties a projection and sets it back to the beginning of the log, in one transaction with the row that says so.
  *
  * @throws RebuildConflict when one is going on, and is not to be superseded
+ * @throws RebuildUnavailable when no writer has ever begun with the projection
  * @throws Superseded when the epoch is over
  */
 export async function beginRebuild(connection: Connection, order: RebuildOrder): Promise<Rebuild> {
@@ -56,7 +62,8 @@ export async function beginRebuild(connection: Connection, order: RebuildOrder):
          where name = $1 and epoch = coalesce($3, epoch)`,
         [name, epoch === undefined ? null : projection.version, epoch === undefined ? null : String(epoch)],
       );
-      if (isMine === 0) throw epoch === undefined ? new Error(`${name} has not begun yet`) : new Superseded();
+      if (isMine === 0)
+        throw epoch === undefined ? new RebuildUnavailable(`${name} has not begun yet`) : new Superseded();
       if (supersede)
         await connection.execute(
           `update projection_rebuilds set state = 'failed', finished_at = $2 where name = $1 and state = 'running'`,

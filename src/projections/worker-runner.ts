@@ -1,8 +1,9 @@
 import { Worker } from 'node:worker_threads';
+import { Superseded } from './checkpoints.js';
 import type { Rebuild } from './member.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import type { Projection } from './projection.js';
-import { RebuildConflict, UnknownProjection } from './rebuild.js';
+import { RebuildConflict, RebuildUnavailable, UnknownProjection } from './rebuild.js';
 import { projections } from './registry.js';
 import type { ProjectionProgress, Runner, RunnerObserver } from './runner.js';
 
@@ -85,7 +86,7 @@ export class WorkerRunner implements Runner {
 
   rebuild(name: string): Promise<Rebuild> {
     return new Promise((resolve, reject) => {
-      if (!this.#worker) return reject(new Error('the projection thread is not running'));
+      if (!this.#worker) return reject(new RebuildUnavailable('the projection thread is not running'));
       const request = this.#nextRequest++;
       this.#requests.set(request, { resolve, reject });
       this.#send({ type: 'rebuild', request, name });
@@ -151,5 +152,7 @@ const failing = (progress: readonly ProjectionProgress[], lastError: string): Pr
 function errorOf({ name, message }: { name: string; message: string }): Error {
   if (name === RebuildConflict.name) return new RebuildConflict(message);
   if (name === UnknownProjection.name) return new UnknownProjection(message);
+  // The writer has become another one while it was asked.
+  if (name === RebuildUnavailable.name || name === Superseded.name) return new RebuildUnavailable(message);
   return new Error(message);
 }

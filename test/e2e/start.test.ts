@@ -127,7 +127,7 @@ describe('Waybill does not start, and says why in one line,', () => {
     await waybill.stop();
   });
 
-  it('when a setting is wrong', { timeout: 60_000 }, async () => {
+  it('when a setting is wrong', { timeout: 120_000 }, async () => {
     const WAYBILL_DATA = await folder();
     const wrong = async (env: Record<string, string>) => {
       const { code, stderr } = await refusedStart({ WAYBILL_DATA, ...env });

@@ -114,7 +114,16 @@ async function untilAllEnded(count: number, timeout: number): Promise<void> {
 async function expectSameAfterRebuild({ waybill }: Instance): Promise<void> {
   const connection = { connectionString: database.url };
   const live = await digestsIn(connection);
-  for (const name of Object.keys(live)) await waybill.ask(`mutation { rebuildProjection(name: "${name}") { id } }`);
+  for (const name of Object.keys(live)) {
+    // Where the writer has just died it is to be asked again.
+    const codes = async () => {
+      const { errors } = await waybill.graphql(`mutation { rebuildProjection(name: "${name}") { id } }`);
+      const found = errors.map(({ extensions }) => extensions?.code);
+      expect(found.filter((code) => code !== 'UNAVAILABLE')).toEqual([]);
+      return found;
+    };
+    await expect.poll(codes, { timeout: 20_000 }).toEqual([]);
+  }
   const states = async () => {
     const { projections } = await waybill.ask<{ projections: { rebuild: { state: string } | null }[] }>(
       '{ projections { rebuild { state } } }',

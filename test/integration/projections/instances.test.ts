@@ -237,6 +237,32 @@ describe('a reader', () => {
     expect(await writer()).toEqual({ owner: 'instance-0', epoch: 1 });
   });
 
+  it('has several rebuilds made at once while much happens, and they give what one without haste gives', async () => {
+    const [, second] = (await hostsInOrder({ ...FOR_EVER, batchEvents: 50 }, FOR_EVER)) as [
+      ProjectionHost,
+      ProjectionHost,
+    ];
+    const isDone = () => second.progress().every(({ rebuild }) => rebuild?.state === 'done');
+    await second.waitFor(await record(300), 20_000);
+    const over = new AbortController();
+    const writing = (async () => {
+      while (!over.signal.aborted) await record(10);
+    })();
+    await Promise.all(projections.map(({ name }) => second.rebuild(name)));
+    await expect.poll(isDone, PATIENCE).toBe(true);
+    over.abort();
+    await writing;
+    expect(await second.waitFor(await world.log.head(), 20_000)).toBe(true);
+    const hasty = await world.digests();
+    const ids = new Set(second.progress().map(({ rebuild }) => rebuild?.id));
+    for (const { name } of projections) await second.rebuild(name);
+    await expect
+      .poll(() => isDone() && second.progress().every(({ rebuild }) => !ids.has(rebuild?.id)), PATIENCE)
+      .toBe(true);
+    expect(await world.digests()).toEqual(hasty);
+    expect(await writer()).toEqual({ owner: 'instance-0', epoch: 1 });
+  });
+
   it('sees a rebuild that the writer is asked for, and makes nobody wait for it', async () => {
     const [first, second] = (await hostsInOrder(FOR_EVER, FOR_EVER)) as [ProjectionHost, ProjectionHost];
     await second.waitFor(await record(20), 20_000);
