@@ -88,7 +88,10 @@ export class Waybill {
 
     const { batchEvents, batchDelayMs } = config.projections;
     const codec = new EventCodec();
-    const projections = new ProjectionHost({ reader: store, codec, postgres, log, batchEvents, batchDelayMs });
+    const projections = new ProjectionHost({
+      ...{ reader: store, codec, postgres, log, batchEvents, batchDelayMs },
+      ...{ owner: directory.instanceId, isAlone },
+    });
     projections.start();
     closings.push(() => projections.stop());
     const reads = new ReadSide(database, projections);

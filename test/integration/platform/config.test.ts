@@ -53,7 +53,7 @@ describe('defaults and the environment', () => {
         drainTimeoutMs: 8_000,
       },
       enableAfterTest: false,
-      projections: { batchEvents: 1_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000 },
+      projections: { batchEvents: 2_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000 },
     });
   });
 
