@@ -2,7 +2,6 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import pg from 'pg';
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { createChannels } from './channels/registry.js';
@@ -14,7 +13,7 @@ import { identityOf } from './event-store/log-identity.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
-import { openDatabase } from './platform/database.js';
+import { openDatabase, openPool } from './platform/database.js';
 import { matchDerivedState } from './platform/derived-state.js';
 import { startPostgres } from './platform/embedded-postgres.js';
 import { NestLogger } from './platform/logger.js';
@@ -82,8 +81,10 @@ export class Waybill {
     const isAlone = !config.databaseUrl;
     const whose = { isShared: !isAlone, instanceId: directory.instanceId };
     await matchDerivedState(database, { ...identity, head: () => store.head() }, whose, logger);
-    const pool = new pg.Pool({ ...postgres, max: 4, application_name: 'waybill-engine' });
-    pool.on('error', (error) => logger.warn({ err: error }, 'an idle database connection was lost'));
+    const pool = openPool(postgres, {
+      ...{ name: 'waybill-engine', size: 4 },
+      lost: (error) => logger.warn({ err: error }, 'an idle database connection was lost'),
+    });
     closings.push(() => pool.end());
 
     const { batchEvents, batchDelayMs } = config.projections;

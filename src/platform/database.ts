@@ -1,5 +1,5 @@
 import 'reflect-metadata';
-import type { PoolConfig } from 'pg';
+import pg, { type PoolConfig } from 'pg';
 import { DataSource, type EntitySchema } from 'typeorm';
 import { FirstTables1780000000000 } from './migrations/1780000000000-first-tables.js';
 import { EventLog1780100000000 } from './migrations/1780100000000-event-log.js';
@@ -75,4 +75,16 @@ async function migrate(database: DataSource): Promise<void> {
     await lock.query('select pg_advisory_unlock($1)', [MIGRATION_LOCK]).catch(() => {});
     await lock.release();
   }
+}
+
+/** Connections for statements of our own. One that breaks is replaced; what it was doing rejects, and nothing else. */
+export function openPool(
+  connection: DatabaseConnection,
+  { name, size, lost }: { readonly name: string; readonly size: number; readonly lost: (error: Error) => void },
+): pg.Pool {
+  const pool = new pg.Pool({ ...connection, max: size, application_name: name });
+  pool.on('error', lost);
+  // The pool listens to idle ones only. One that breaks between two statements of a transaction says so to its owner.
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
 }

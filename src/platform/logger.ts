@@ -98,9 +98,17 @@ function masked(value: unknown, depth = 0): unknown {
   if (depth >= MAX_DEPTH) return '[too deep]';
   if (Array.isArray(value)) return value.map((item) => masked(item, depth + 1));
   if ('toJSON' in value || Buffer.isBuffer(value)) return value;
+  if (!isData(value)) return `[${value.constructor.name}]`;
   return Object.fromEntries(
     Object.entries(value).map(([name, inner]) => [name, isSecret(name, inner) ? MASK : masked(inner, depth + 1)]),
   );
+}
+
+/** Data, and no object with a life of its own: pg's errors have the whole client, with the key that cancels its work. */
+function isData(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  // pino has given errors a prototype of its own.
+  return prototype === Object.prototype || prototype === null || 'stack' in value;
 }
 
 function isSecret(name: string, value: unknown): boolean {

@@ -161,6 +161,7 @@ const STILL_STARTING: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED', '
 
 async function createDatabase(connection: Connection): Promise<void> {
   const client = new pg.Client({ ...connection, database: 'postgres' });
+  client.on('error', () => {});
   await client.connect();
   try {
     await client.query(`create database ${DATABASE}`);

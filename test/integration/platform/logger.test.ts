@@ -23,6 +23,20 @@ describe('secrets', () => {
     expect(JSON.parse(lines[2] ?? '')).toMatchObject({ host: 'mail.example', attempt: 3, password: '[secret]' });
   });
 
+  it('do not come in with the objects that an error carries', () => {
+    const { logger, lines } = capture(false);
+    const lost = Object.assign(new Error('lost'), {
+      code: '57P01',
+      client: new (class Client {
+        key = 'hush';
+      })(),
+    });
+    logger.warn({ err: new AggregateError([lost], 'all lost', { cause: lost }) });
+    logger.warn({ err: lost });
+    expect(lines.join('')).not.toContain('hush');
+    expect(JSON.parse(lines[1] ?? '')).toMatchObject({ err: { message: 'lost', code: '57P01' } });
+  });
+
   it('do not make ordinary fields disappear', () => {
     const { logger, lines } = capture(false);
     const fields = { idempotencyKey: 'k', author: 'a', when: new Date(0), url: 'https://example.com/x@y' };
