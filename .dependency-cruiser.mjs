@@ -7,9 +7,7 @@
  */
 
 /** One file for each provider; everything else in src/channels/ but the registry is a helper for them to share. */
-const ADAPTERS = ['webhook', 'smtp', 'sendgrid', 'twilio'];
-
-const ADAPTER = `^src/channels/(${ADAPTERS.join('|')})\\.ts$`;
+const ADAPTER = '^src/channels/adapters/';
 const REGISTRY = '^src/channels/registry\\.ts$';
 const CHANNEL_PORT = '^src/channels/channel\\.ts$';
 /** What the rest of the house may know of the event store. */

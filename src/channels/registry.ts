@@ -1,10 +1,10 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import { SendGridAdapter } from './adapters/sendgrid.js';
+import { SmtpAdapter } from './adapters/smtp.js';
+import { TwilioAdapter } from './adapters/twilio.js';
+import { WebhookAdapter } from './adapters/webhook.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
-import { SendGridAdapter } from './sendgrid.js';
-import { SmtpAdapter } from './smtp.js';
-import { TwilioAdapter } from './twilio.js';
-import { WebhookAdapter } from './webhook.js';
 
 /** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
 

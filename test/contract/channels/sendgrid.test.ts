@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SendGridAdapter } from '../../../src/channels/adapters/sendgrid.js';
 import { Egress } from '../../../src/channels/egress.js';
-import { SendGridAdapter } from '../../../src/channels/sendgrid.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
 import { type SendGridRecorder, sendGridError, startSendGridRecorder } from '../../support/peers/sendgrid-recorder.js';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SmtpAdapter } from '../../../src/channels/adapters/smtp.js';
 import { Egress } from '../../../src/channels/egress.js';
-import { SmtpAdapter } from '../../../src/channels/smtp.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { LOCALHOST } from '../../support/peers/certificate.js';
 import { unusedPort } from '../../support/peers/http-peer.js';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TwilioAdapter } from '../../../src/channels/adapters/twilio.js';
 import { Egress } from '../../../src/channels/egress.js';
-import { TwilioAdapter } from '../../../src/channels/twilio.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
 import {

@@ -1,7 +1,7 @@
 import { Webhook } from 'standardwebhooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { WebhookAdapter } from '../../../src/channels/adapters/webhook.js';
 import { Egress } from '../../../src/channels/egress.js';
-import { WebhookAdapter } from '../../../src/channels/webhook.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
 import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -7,9 +7,9 @@ import type {
   OutgoingMessage,
   SendOptions,
   SendOutcome,
-} from './channel.js';
-import { checked, inDoubt, problemsOf, timeout } from './config.js';
-import type { Egress } from './egress.js';
+} from '../channel.js';
+import { checked, inDoubt, problemsOf, timeout } from '../config.js';
+import type { Egress } from '../egress.js';
 import {
   type ComposedEmail,
   compose,
@@ -17,9 +17,9 @@ import {
   emailFields,
   problemWithAddress,
   withRecipient,
-} from './email.js';
-import { abortReason, presentable, rejected, unanswered } from './outcome.js';
-import { SmtpConnections, type SmtpServer } from './smtp-connections.js';
+} from '../email.js';
+import { abortReason, presentable, rejected, unanswered } from '../outcome.js';
+import { SmtpConnections, type SmtpServer } from '../smtp-connections.js';
 
 /** E-mail through the customer's own SMTP server (RFC 5321). */
 const DESCRIPTION: ChannelDescription = {

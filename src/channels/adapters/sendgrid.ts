@@ -1,6 +1,6 @@
 import { type MailDataRequired, MailService } from '@sendgrid/mail';
 import { z } from 'zod';
-import type { FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -8,9 +8,9 @@ import type {
   OutgoingMessage,
   SendOptions,
   SendOutcome,
-} from './channel.js';
-import { checked, inDoubt, problemsOf, timeout } from './config.js';
-import type { Egress } from './egress.js';
+} from '../channel.js';
+import { checked, inDoubt, problemsOf, timeout } from '../config.js';
+import type { Egress } from '../egress.js';
 import {
   type ComposedEmail,
   compose,
@@ -18,9 +18,9 @@ import {
   emailFields,
   problemWithAddress,
   withRecipient,
-} from './email.js';
-import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from './http.js';
-import { presentable, type Rejected, rejected, unanswered } from './outcome.js';
+} from '../email.js';
+import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from '../http.js';
+import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
 
 /** E-mail through SendGrid's v3 API (https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send). */
 const DESCRIPTION: ChannelDescription = {

@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
-import type { FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import type { FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -8,12 +8,12 @@ import type {
   OutgoingMessage,
   SendOptions,
   SendOutcome,
-} from './channel.js';
-import { checked, problemsOf, timeout } from './config.js';
-import type { Egress } from './egress.js';
-import { exchange, type HttpAnswer, refusedByHttp } from './http.js';
-import { presentable, rejected, unanswered } from './outcome.js';
-import { decodeSecret, type SigningKey, signatures } from './standard-webhooks.js';
+} from '../channel.js';
+import { checked, problemsOf, timeout } from '../config.js';
+import type { Egress } from '../egress.js';
+import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
+import { presentable, rejected, unanswered } from '../outcome.js';
+import { decodeSecret, type SigningKey, signatures } from '../standard-webhooks.js';
 
 /**
  * Webhooks as Standard Webhooks 1.0 describes them (https://www.standardwebhooks.com): a JSON body, an id that stays the

@@ -1,7 +1,7 @@
 import { isPossiblePhoneNumber } from 'libphonenumber-js/min';
 import type twilio from 'twilio';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -11,12 +11,12 @@ import type {
   OutgoingMessage,
   SendOptions,
   SendOutcome,
-} from './channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from './config.js';
-import type { Egress } from './egress.js';
-import { categoryOf, exchange, type HttpResult, refusedByHttp } from './http.js';
-import { render, templateError, variablesOf } from './liquid.js';
-import { presentable, type Rejected, rejected, unanswered } from './outcome.js';
+} from '../channel.js';
+import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
+import type { Egress } from '../egress.js';
+import { categoryOf, exchange, type HttpResult, refusedByHttp } from '../http.js';
+import { render, templateError, variablesOf } from '../liquid.js';
+import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
 
 /** Text messages through Twilio (https://www.twilio.com/docs/messaging/api/message-resource). */
 const DESCRIPTION: ChannelDescription = {
