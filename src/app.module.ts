@@ -18,6 +18,7 @@ import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
+import { guardOperations } from './graphql/access-guard.js';
 import { ConnectionTester } from './graphql/connection-tester.js';
 import { DeliveryResolver } from './graphql/delivery.resolver.js';
 import { DeliveryPresenter } from './graphql/delivery-presenter.js';
@@ -37,6 +38,7 @@ import { Engine } from './sagas/engine.js';
 import { EngineStore } from './sagas/engine-store.js';
 import { SuspensionQueries } from './sagas/suspension-store.js';
 import { type ConfiguredProvider, Targets } from './sagas/targets.js';
+import { LoggedDenials } from './security/access-log.js';
 import { Authenticator } from './security/principal.js';
 
 /** What must be running before the application can be put together. */
@@ -160,10 +162,13 @@ export class AppModule {
 }
 
 function graphql({ config, adminKey, logger }: Infrastructure): DynamicModule {
-  const authenticate = authenticated(new Authenticator(adminKey));
+  const access = logger.child({ part: 'access' });
+  const accessLog = new LoggedDenials((fields, message) => access.warn(fields, message));
+  const authenticate = authenticated(new Authenticator(adminKey), accessLog);
   return GraphQLModule.forRoot<MercuriusDriverConfig>({
     driver: MercuriusDriver,
     typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),
+    transformSchema: guardOperations,
     path: '/graphql',
     context: authenticate.http,
     subscription: { onConnect: authenticate.socket, fullWsTransport: true },

@@ -4,7 +4,6 @@ import { Deliveries } from '../commands/deliveries.js';
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import { isUuid } from '../commands/ids.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
-import { mayAccess } from '../domain/vocabulary.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
@@ -106,7 +105,7 @@ export class DeliveryResolver {
     const then = await this.presenter.fromLog(id.toLowerCase(), (event) =>
       hasPosition ? event.position <= position : event.created <= (at as Date).toISOString(),
     );
-    return then && mayAccess(context.principal.organizations, then.organizationId) ? then : undefined;
+    return then && accessOf(context)(then.organizationId) ? then : undefined;
   }
 
   @Query('deliveries')
