@@ -256,6 +256,8 @@ export default {
   options: {
     doNotFollow: { path: '^node_modules/' },
     tsPreCompilationDeps: true,
+    // In a worktree node_modules may be a link: packages keep their own name.
+    preserveSymlinks: true,
     enhancedResolveOptions: {
       exportsFields: ['exports'],
       // As Node resolves an ES module. Without "types": what counts is the package that runs, not its @types.
