@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
+import { emailContentProblems } from './channels/email.js';
 import type { ChannelRegistry } from './channels/registry.js';
 import type { ChannelCatalog, ConfigPath } from './commands/channel-catalog.js';
 import type { RetryPolicy } from './domain/retry-policy.js';
-import type { Channel, FieldProblem, Json, JsonObject } from './domain/vocabulary.js';
+import type { Channel, Content, FieldProblem, Json, JsonObject } from './domain/vocabulary.js';
 import type { ConfiguredProvider } from './sagas/targets.js';
 
 /** Where a webhook's signing secrets are in a destination's configuration. */
@@ -65,6 +66,10 @@ export class PluggedChannels implements ChannelCatalog {
         : `no provider of that name is configured for ${channel}`;
     // A webhook's address is all there is to it; anything else needs somebody to send it.
     return channel === 'WEBHOOK' || candidates.length > 0 ? undefined : `no provider is configured for ${channel}`;
+  }
+
+  contentProblems(content: Content): FieldProblem[] {
+    return emailContentProblems(content).map(({ path, problem }) => ({ path: `content.${path}`, problem }));
   }
 
   recipients(_channel: Channel, config: JsonObject): number {

@@ -1,4 +1,12 @@
-import type { Channel, Content, ErrorCategory, FieldProblem, Instant, JsonObject } from '../domain/vocabulary.js';
+import type {
+  Channel,
+  Content,
+  ErrorCategory,
+  FieldProblem,
+  Instant,
+  JsonObject,
+  Priority,
+} from '../domain/vocabulary.js';
 
 /**
  * The channel port. An adapter turns one message into one call to one provider and says what came of it.
@@ -62,6 +70,9 @@ export interface OutgoingMessage {
   readonly personalization?: JsonObject;
   /** When the delivery was requested. */
   readonly requestedAt: Instant;
+  /** Of the request. What providers that know labels group their statistics by. */
+  readonly tags?: readonly string[];
+  readonly priority?: Priority;
 }
 
 export interface SendOptions {

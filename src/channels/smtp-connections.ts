@@ -22,7 +22,10 @@ export interface SmtpServer {
   readonly auth?: { readonly user: string; readonly pass: string };
 }
 
-/** Whether the server can have the whole message decides if a lost connection leaves the attempt in doubt. */
+/**
+ * Whether the server can have the whole message decides if a lost connection leaves the attempt in doubt. A message that
+ * is signed (DKIM) is read ahead, so it counts as handed over a little early: in doubt rather than wrongly clear.
+ */
 export interface Progress {
   handedOver: boolean;
 }

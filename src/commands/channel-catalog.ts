@@ -1,5 +1,5 @@
 import type { RetryPolicy } from '../domain/retry-policy.js';
-import type { Channel, FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { Channel, Content, FieldProblem, JsonObject } from '../domain/vocabulary.js';
 
 /** A path into a configuration, key by key. */
 export type ConfigPath = readonly string[];
@@ -25,6 +25,8 @@ export interface ChannelCatalog {
   addressProblem(channel: Channel, address: string): string | undefined;
   /** What is wrong with the wish for this provider (or any, when none is named), or undefined. */
   providerProblem(channel: Channel, provider: string | undefined): string | undefined;
+  /** What is wrong with the parts of a content that only some channels have; paths begin with `content`. */
+  contentProblems(content: Content): FieldProblem[];
   /** How many people or systems one message to this configuration reaches. */
   recipients(channel: Channel, config: JsonObject): number;
   /** The retry wishes in the configuration itself (`retryConfig` of seed 4). */

@@ -3,7 +3,7 @@ import { type DeliveryCommand, delivery, repeat } from '../domain/delivery.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
-import type { Content, FieldProblem, Json } from '../domain/vocabulary.js';
+import type { Attachment, Content, FieldProblem, Json } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { ChannelCatalog } from './channel-catalog.js';
 import {
@@ -59,6 +59,8 @@ export class Intake {
     bulk?: { readonly key?: string; readonly index: number; readonly earlier: { has(id: string): boolean } },
   ): Promise<Prepared> {
     const problems = inputProblems(input, this.#parts.limits);
+    const content = contentOf(input);
+    if (content.email || content.attachments) problems.push(...this.#parts.catalog.contentProblems(content));
     const { organizationId } = requester;
     const key = input.idempotencyKey ?? (bulk?.key === undefined ? undefined : bulkItemKey(bulk.key, bulk.index));
     const id = key === undefined ? newId() : deliveryIdForKey(organizationId, key);
@@ -181,7 +183,7 @@ function requestOf(
     organizationId,
     priority: input.priority ?? 'NORMAL',
     legs,
-    content: present(input.content ?? {}) as Content,
+    content: contentOf(input),
     tags: input.tags ?? [],
     ...(isObject(personalization) && { personalization }),
     ...(metadata !== null && metadata !== undefined && { metadata }),
@@ -198,6 +200,17 @@ function requestOf(
         ...(deadline && { deadline: deadline.toISOString() }),
       },
     }),
+  };
+}
+
+function contentOf({ content }: RequestDeliveryInput): Content {
+  const given = present(content ?? {}) as Content;
+  const { email, attachments } = given;
+  if (!email && !attachments) return given;
+  return {
+    ...given,
+    ...(email && { email: present(email) }),
+    ...(attachments && { attachments: attachments.map((file) => present(file) as Attachment) }),
   };
 }
 

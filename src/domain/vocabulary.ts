@@ -67,6 +67,16 @@ export interface Attachment {
   readonly filename: string;
   readonly contentType: string;
   readonly base64: string;
+  /** Of an inline image, which the HTML shows by `cid:<contentId>`. */
+  readonly contentId?: string;
+}
+
+/** What only e-mail has. Whom it goes to beside the target, and header fields of the sender's own. */
+export interface EmailOptions {
+  readonly replyTo?: string;
+  readonly cc?: readonly string[];
+  readonly bcc?: readonly string[];
+  readonly headers?: { readonly [name: string]: string };
 }
 
 /** What is to be delivered, as requested. */
@@ -76,6 +86,7 @@ export interface Content {
   readonly html?: string;
   readonly data?: Json;
   readonly attachments?: readonly Attachment[];
+  readonly email?: EmailOptions;
 }
 
 /** A problem with one field of some input; `path` is dotted, list items by index (`to.0.address`). */

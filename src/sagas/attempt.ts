@@ -118,6 +118,8 @@ export class Attempts {
           content: request.content,
           ...(request.personalization && { personalization: request.personalization }),
           requestedAt,
+          tags: request.tags,
+          priority: request.priority,
         },
         { signal: controller.signal, attemptKey: attemptKey(deliveryId, leg), now: new Date() },
       );

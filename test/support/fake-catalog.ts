@@ -52,6 +52,10 @@ export class FakeCatalog implements ChannelCatalog {
     return /^\w+:\/\/[^/]*/.exec(String(server))?.[0] ?? String(server);
   }
 
+  contentProblems(): FieldProblem[] {
+    return [];
+  }
+
   addressProblem(channel: string, address: string): string | undefined {
     if (typeof address !== 'string') throw new TypeError('an address is text');
     const isGood = channel === 'EMAIL' ? address.includes('@') : address.startsWith('https://');

@@ -16,6 +16,7 @@ import {
   compose,
   type EmailConfig,
   emailFields,
+  emailSecrets,
   problemWithAddress,
   withRecipient,
 } from '../email.js';
@@ -27,7 +28,7 @@ const DESCRIPTION: ChannelDescription = {
   channel: 'EMAIL',
   provider: 'sendgrid',
   configKey: 'email',
-  secretFields: ['apiKey'],
+  secretFields: ['apiKey', ...emailSecrets],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
@@ -35,6 +36,8 @@ const DESCRIPTION: ChannelDescription = {
 };
 
 const ENDPOINT = 'https://api.sendgrid.com';
+/** Labels that SendGrid takes for one message. */
+const CATEGORIES = 10;
 
 interface SendGridConfig extends EmailConfig {
   readonly apiKey: string;
@@ -105,7 +108,7 @@ export class SendGridAdapter implements ChannelAdapter {
 
   async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
     const config = message.config as unknown as SendGridConfig;
-    const mail = compose(message);
+    const mail = await compose(message, { attemptKey, maxBytes: DESCRIPTION.limits.maxBytes });
     if (mail.kind === 'rejected') return mail;
     let result: HttpResult | undefined;
     const service = new MailService();
@@ -157,19 +160,24 @@ export class SendGridAdapter implements ChannelAdapter {
 }
 
 function requestOf(mail: ComposedEmail, deliveryId: string, attemptKey: string): MailDataRequired {
-  const { from, to, subject, text, html, attachments } = mail;
+  const { from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, messageId, tags } = mail;
   return {
     from: { email: from.address, ...(from.name !== undefined && { name: from.name }) },
     to: [...to],
+    ...(cc.length > 0 && { cc: [...cc] }),
+    ...(bcc.length > 0 && { bcc: [...bcc] }),
+    ...(replyTo !== undefined && { replyTo }),
     subject,
+    headers: { 'Message-ID': `<${messageId}>`, ...Object.fromEntries(headers) },
+    ...(tags.length > 0 && { categories: tags.slice(0, CATEGORIES) }),
     // Content is required and may not be empty: a message that is only its attachments repeats its subject.
     ...(html === undefined ? { text: text ?? (subject || ' ') } : { html, ...(text !== undefined && { text }) }),
     ...(attachments.length > 0 && {
-      attachments: attachments.map(({ filename, contentType, base64 }) => ({
+      attachments: attachments.map(({ filename, contentType, base64, contentId }) => ({
         filename,
         type: contentType,
         content: base64,
-        disposition: 'attachment',
+        ...(contentId === undefined ? { disposition: 'attachment' } : { disposition: 'inline', contentId }),
       })),
     }),
     // Come back with every event about the message.
