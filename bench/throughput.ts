@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Load, requestInput } from './workload.js';
 
 const POLL_MS = 20;
-/** How often the receiver is asked how far it is, while more is requested. */
-const WATCH_MS = 4;
+/** How often the receiver is asked how far it is, while more is requested. More often would cost what is measured. */
+const WATCH_MS = 20;
 /** At this rate, a tenth of what old peers do, something is wrong and waiting longer would not help. */
 const SLOWEST_PER_SECOND = 200;
 const PATIENCE_MS = 10_000;

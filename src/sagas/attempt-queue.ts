@@ -3,13 +3,17 @@ import { FairQueue, type Queued, type Started, type Ticket } from './fair-queue.
 /** Of the places, so many in four are one organization's at most: another one always finds some. */
 const QUARTERS_FOR_ONE = 3;
 
+/** Attempts whose call is over and whose outcome is on its way to the disk, for each place: a slow disk is no slow call. */
+const UNDER_WAY_PER_PLACE = 8;
+
 /**
- * A bulkhead: at most `concurrency` attempts at once, and those that wait start in a fair order. It holds what the
+ * A bulkhead: at most `concurrency` calls at once, and attempts that wait start in a fair order. It holds what the
  * engine's open deliveries call for, so it is as bounded as they are.
  */
 export class AttemptQueue<Pass> {
   readonly #concurrency: number;
   readonly #waiting: FairQueue<Pass>;
+  #calls = 0;
   #running = 0;
   #isStarting = false;
   #open = true;
@@ -21,6 +25,7 @@ export class AttemptQueue<Pass> {
     this.#waiting = new FairQueue(mostOfOne, () => this.#start());
   }
 
+  /** Attempts begun whose outcome is not stored yet. */
   get running(): number {
     return this.#running;
   }
@@ -30,8 +35,7 @@ export class AttemptQueue<Pass> {
   }
 
   add(queued: Queued<Pass>): Ticket<Pass> {
-    const mayStart = this.#open && this.#running < this.#concurrency;
-    const { ticket, pass } = this.#waiting.add(queued, mayStart);
+    const { ticket, pass } = this.#waiting.add(queued, this.#hasPlace());
     if (pass !== undefined) this.#run({ ticket, pass });
     else this.#start();
     return ticket;
@@ -55,7 +59,7 @@ export class AttemptQueue<Pass> {
     // Gates call back from inside.
     if (this.#isStarting) return;
     this.#isStarting = true;
-    while (this.#open && this.#running < this.#concurrency) {
+    while (this.#hasPlace()) {
       const started = this.#waiting.next();
       if (!started) break;
       this.#run(started);
@@ -63,11 +67,24 @@ export class AttemptQueue<Pass> {
     this.#isStarting = false;
   }
 
+  #hasPlace(): boolean {
+    return this.#open && this.#calls < this.#concurrency && this.#running < this.#concurrency * UNDER_WAY_PER_PLACE;
+  }
+
   #run({ ticket, pass }: Started<Pass>): void {
+    this.#calls++;
     this.#running++;
-    void ticket.queued.run(pass).finally(() => {
-      this.#running--;
+    let isCalling = true;
+    const callEnded = () => {
+      if (!isCalling) return;
+      isCalling = false;
+      this.#calls--;
       this.#waiting.ended(ticket);
+      this.#start();
+    };
+    void ticket.queued.run(pass, callEnded).finally(() => {
+      this.#running--;
+      callEnded();
       if (this.#running === 0) this.#idle?.();
       this.#start();
     });

@@ -1,6 +1,7 @@
 import type { DeliveryState, Leg } from '../domain/delivery-state.js';
 import type { Content } from '../domain/vocabulary.js';
 import { AttemptQueue } from './attempt-queue.js';
+import type { Verdict } from './breaker.js';
 import type { Ticket } from './fair-queue.js';
 import { Gates, type GatesParts } from './gates.js';
 import { Pace } from './pace.js';
@@ -59,9 +60,15 @@ export class Dispatcher {
       organizationId,
       gate: this.gates.of(leg),
       tried: leg.progress.tag === 'retrying' ? leg.progress.tried : undefined,
-      run: async (pass) => {
+      run: async (pass, callEnded) => {
+        const { provider, detour } = pass;
+        const end = (verdict: Verdict) => {
+          pass.end(verdict);
+          callEnded();
+        };
+        const pause = (ms: number) => pass.pause(ms);
         try {
-          await run(pass);
+          await run({ provider, detour, end, pause });
         } finally {
           pass.end('neutral');
           this.#pace.tick();

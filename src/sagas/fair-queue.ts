@@ -23,7 +23,8 @@ export interface Queued<Pass> {
   readonly organizationId: string;
   readonly gate: Gate<Pass>;
   /** Must not reject. */
-  readonly run: (pass: Pass) => Promise<void>;
+  /** Calls `callEnded` when the other side is done with; what is left then is to store the outcome. */
+  readonly run: (pass: Pass, callEnded: () => void) => Promise<void>;
   /** Providers that have just failed it: any other one is better. */
   readonly tried?: readonly string[] | undefined;
 }

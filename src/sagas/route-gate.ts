@@ -6,9 +6,9 @@ import type { Limiter } from './limiter.js';
 /** Leave for one call. */
 export interface Pass {
   /** A configured provider that was chosen, and why. */
-  readonly provider?: { readonly name: string; readonly reason: string };
+  readonly provider?: { readonly name: string; readonly reason: string } | undefined;
   /** There is to be no call: the next route is taken, and this is why. */
-  readonly detour?: Failure;
+  readonly detour?: Failure | undefined;
   /** The call has ended. What is said after the first time does not count. */
   end(verdict: Verdict): void;
   /** The other side asks to be left alone for so long. */

@@ -287,3 +287,30 @@ it('when closed, starts nothing more and waits for what is under way', async () 
   expect(started).toEqual(['a', 'b']);
   await new AttemptQueue(1).close();
 });
+
+it('gives a place away as soon as the call has ended, while not too many outcomes wait to be stored', async () => {
+  const queue = new AttemptQueue<Pass>(2);
+  const door = new Door();
+  const callEnds: (() => void)[] = [];
+  const stores: (() => void)[] = [];
+  const run = async (_pass: Pass, callEnded: () => void) => {
+    callEnds.push(callEnded);
+    await new Promise<void>((resolve) => stores.push(resolve));
+  };
+  for (let n = 0; n < 40; n++)
+    queue.add({ priority: 'NORMAL', organizationId: n % 2 === 0 ? 'one' : 'other', gate: door, run });
+  expect(callEnds).toHaveLength(2);
+  for (let n = 0; n < callEnds.length; n++) callEnds[n]?.();
+  expect(callEnds).toHaveLength(16);
+  expect(queue).toMatchObject({ running: 16, waiting: 24 });
+  stores[0]?.();
+  await turn();
+  expect(callEnds).toHaveLength(17);
+  for (let n = 0; n < 40; n++) {
+    callEnds[n]?.();
+    stores[n]?.();
+    await turn();
+  }
+  await queue.close();
+  expect(queue).toMatchObject({ running: 0, waiting: 0 });
+});
