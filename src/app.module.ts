@@ -109,12 +109,10 @@ export class AppModule {
           provide: Deliveries,
           inject: [CommandBus, Engine],
           useFactory: (bus: CommandBus, engine: Engine) =>
-            new Deliveries(
-              intake,
-              executor,
-              (orders) => bus.execute(new DeliveryOrders(orders)),
-              () => engine.secondsUntilRoom(config.engine.maxUnderWay),
-            ),
+            new Deliveries(intake, executor, (orders) => bus.execute(new DeliveryOrders(orders)), {
+              secondsUntilRoom: () => engine.secondsUntilRoom(config.engine.maxUnderWay),
+              now: () => engine.now(),
+            }),
         },
         {
           provide: Destinations,

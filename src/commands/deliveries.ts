@@ -23,6 +23,14 @@ export interface Accepted extends Executed<DeliveryState, DeliveryEvent> {
 /** Sends orders on their way; the CommandBus in the running product. */
 export type SendOrders = (orders: readonly DeliveryOrder[]) => Promise<ExecuteResult<DeliveryState, DeliveryEvent>[]>;
 
+/** What requests need to know of the engine that will carry them out. */
+export interface EngineView {
+  /** 0, or how long it may take until there is room in memory for what is under way. */
+  readonly secondsUntilRoom: () => number;
+  /** By the clock that the engine's timers follow: deadlines that are counted from now would else be off by a wrong one. */
+  readonly now: () => Date;
+}
+
 const tooBusy = (retryAfterSeconds: number): Refused => {
   const message = `more deliveries are under way than fit; send this again in ${retryAfterSeconds} s`;
   return { ok: false, rejection: { code: 'RATE_LIMITED', message, retryAfterSeconds } };
@@ -35,20 +43,19 @@ export class Deliveries {
   readonly #intake: Intake;
   readonly #executor: CommandExecutor;
   readonly #send: SendOrders;
-  readonly #secondsUntilRoom: () => number;
+  readonly #engine: EngineView;
 
-  /** @param secondsUntilRoom 0, or how long it may take until there is room in memory for what is under way */
-  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders, secondsUntilRoom = () => 0) {
+  constructor(intake: Intake, executor: CommandExecutor, send: SendOrders, engine: EngineView) {
     this.#intake = intake;
     this.#executor = executor;
     this.#send = send;
-    this.#secondsUntilRoom = secondsUntilRoom;
+    this.#engine = engine;
   }
 
   async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
-    const waitSeconds = this.#secondsUntilRoom();
+    const waitSeconds = this.#engine.secondsUntilRoom();
     if (waitSeconds > 0) return tooBusy(waitSeconds);
-    const prepared = await this.#intake.prepare(input, requester, new Date());
+    const prepared = await this.#intake.prepare(input, requester, this.#engine.now());
     if (!prepared.ok) return prepared;
     if ('replayed' in prepared) return replayed(prepared.id, prepared.replayed);
     return accepted(prepared.order.id, (await this.#send([prepared.order]))[0]);
@@ -59,9 +66,9 @@ export class Deliveries {
     requests: readonly DeliveryRequest[],
     key: string | undefined,
   ): Promise<(Accepted | Refused)[] | Refused> {
-    const waitSeconds = this.#secondsUntilRoom();
+    const waitSeconds = this.#engine.secondsUntilRoom();
     if (waitSeconds > 0) return tooBusy(waitSeconds);
-    const now = new Date();
+    const now = this.#engine.now();
     const earlier = new Map<string, DeliveryOrder>();
     const answers: (Accepted | Refused | undefined)[] = [];
     const orders: { readonly index: number; readonly order: DeliveryOrder }[] = [];

@@ -13,6 +13,8 @@ import type { Failure, Instant } from './vocabulary.js';
 export type LegProgress =
   | { readonly tag: 'ready' }
   | { readonly tag: 'attempting'; readonly attempt: AttemptRef }
+  /** The attempt has failed; what follows from that is in the next event of the same append. */
+  | { readonly tag: 'failing' }
   | { readonly tag: 'retrying'; readonly dueAt: Instant; readonly tried?: readonly string[] }
   /** In doubt after a crash, and policy wants a person to look. */
   | { readonly tag: 'doubtful'; readonly attempt: AttemptRef }
@@ -179,11 +181,11 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         progress: { tag: event.data.delivered ? 'delivered' : 'sent' },
       }));
     case 'AttemptFailed':
-      // The decision that follows in the same append (retry, fallback, dead letter) says what becomes of the leg.
+      // A reader may get this event in one batch and the decision that follows it (retry, fallback, dead letter) in the next.
       return withLeg(state, event.data.leg, (leg) => ({
         ...counted(leg, event.data),
         failure: event.data.failure,
-        progress: { tag: 'ready' },
+        progress: { tag: 'failing' },
       }));
     case 'AttemptInDoubt': {
       const { resolution, lookup: _, ...attempt } = event.data;

@@ -1,5 +1,4 @@
-import { isClosed } from '../domain/delivery-status.js';
-import { dependencyOutcome, type Reaction, react } from './delivery-process.js';
+import { dependencyOutcome, isAttempting, isOver, type Reaction, react } from './delivery-process.js';
 import type { EngineLog } from './engine-log.js';
 import type { DueCursor, EngineStore, Held, OpenDelivery } from './engine-store.js';
 import type { Leases } from './leases.js';
@@ -100,6 +99,18 @@ export class Checkpointer {
     return this.#saving;
   }
 
+  /** In place of a checkpoint: one at the same time would put the positions forward again, or store what is deleted. */
+  async #beginAgain(): Promise<void> {
+    await this.#saving;
+    const begun = this.#parts.onEmptied();
+    this.#saving = begun
+      .catch(() => undefined)
+      .finally(() => {
+        this.#saving = undefined;
+      });
+    await begun;
+  }
+
   async #save(): Promise<void> {
     const { store, leases, processes, log } = this.#parts;
     const held = this.#parts.held();
@@ -110,7 +121,7 @@ export class Checkpointer {
     const ended: string[] = [];
     for (const process of changed) {
       if (process.trouble) continue;
-      if (isClosed(process.state) && process.busy.size === 0) closed.push(process);
+      if (isOver(process.state) && process.busy.size === 0) closed.push(process);
       else {
         const row = this.#rowOf(process);
         if (row) open.push({ process, row });
@@ -125,6 +136,8 @@ export class Checkpointer {
       // From now on, as it may be out of it before this is stored.
       process.hasTroubleRow = true;
     }
+    // Also when nothing is heard of it, it may have been stored.
+    for (const { process } of open) process.stored = true;
     const askedAtMs = performance.now();
     try {
       const lost = await store.save({
@@ -153,7 +166,6 @@ export class Checkpointer {
     this.#parts.onRenewed();
     for (const process of closed) if (!processes.hasChanged(process)) processes.remove(process);
     for (const { process, row } of open) {
-      process.stored = true;
       this.#parts.onStored(process);
       if (this.#mayLeave(process, row)) {
         processes.remove(process);
@@ -185,7 +197,7 @@ export class Checkpointer {
   async #look(): Promise<void> {
     let isAll = false;
     try {
-      if (!(await this.#parts.store.isWhole(this.#parts.leases.partitions))) await this.#parts.onEmptied();
+      if (!(await this.#parts.store.isWhole(this.#parts.leases.partitions))) await this.#beginAgain();
       while (!isAll && this.#parts.processes.size < ENOUGH_IN_MEMORY) isAll = await this.#loadPage();
       this.#isLookingFailing = false;
     } catch (error) {
@@ -229,8 +241,8 @@ export class Checkpointer {
     const { id, state, busy } = process;
     const reaction = this.#reactionOf(process);
     if (!reaction) return undefined;
-    const isAttempting = state.tag === 'active' && state.legs.some((leg) => leg.progress.tag === 'attempting');
-    const isAtOnce = busy.size > 0 || isAttempting || reaction.attempts.length > 0 || reaction.commands.length > 0;
+    const isAtOnce =
+      busy.size > 0 || isAttempting(state) || reaction.attempts.length > 0 || reaction.commands.length > 0;
     const dueAt = isAtOnce ? AT_ONCE : reaction.wakeAt === undefined ? undefined : new Date(reaction.wakeAt);
     const priority = state.tag === 'absent' ? 'NORMAL' : state.request.priority;
     return { id, priority, dueAt, awaits: reaction.awaits };

@@ -1,16 +1,26 @@
 /**
  * The database's clock, as every instance sees it: set by what the database says and carried on by this machine's
  * monotonic clock. A wall clock that is wrong or jumps moves no lease and no timer.
+ *
+ * It is never ahead of the database's, so that nothing happens before its time: each answer tells the most and the least
+ * that the two may differ by, and of what all answers allow the least is taken. It is behind by what the quickest answer
+ * so far took.
  */
 export class SharedClock {
+  /** Before the first answer, this machine's own idea of the time. */
   #offsetMs = Date.now() - performance.now();
+  #isSet = false;
 
   /**
    * @param databaseMs Unix milliseconds, as the database answered
    * @param askedAtMs `performance.now()` from before it was asked; it answered between then and now
    */
   set(databaseMs: number, askedAtMs: number): void {
-    this.#offsetMs = databaseMs - (askedAtMs + performance.now()) / 2;
+    const leastMs = databaseMs - performance.now();
+    const mostMs = databaseMs - askedAtMs;
+    // More than the most: one of the clocks was set back, or this one goes too fast.
+    this.#offsetMs = this.#isSet ? Math.min(Math.max(this.#offsetMs, leastMs), mostMs) : leastMs;
+    this.#isSet = true;
   }
 
   /** Unix milliseconds. */

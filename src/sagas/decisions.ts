@@ -1,8 +1,10 @@
 import type { ExecuteResult, Order } from '../commands/executor.js';
+import { eventId } from '../commands/ids.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { UndecodableEvent } from '../event-store/codec.js';
+import type { EventReader } from '../event-store/event-store.js';
 import type { EngineLog } from './engine-log.js';
 import { pause } from './pause.js';
 import type { Process } from './process-table.js';
@@ -17,6 +19,7 @@ export type SendOrder = (
 
 export interface DecisionPorts {
   readonly order: SendOrder;
+  readonly readStream: EventReader['readStream'];
   /** The delivery as the engine knows it, read from the log if it is not in memory. */
   readonly processOf: (id: string) => Promise<Process>;
   readonly log: EngineLog;
@@ -52,6 +55,7 @@ export class Decisions {
     const { organizationId, correlationId } = state.request;
     const envelope = { organizationId, commandId, actor: 'engine', ...(correlationId && { correlationId }) };
     const subject = { deliveryId: id, command: command.type };
+    let mayBeStored = false;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       if (!isOurs(id)) return false;
       if (!mayStore(id)) {
@@ -62,15 +66,18 @@ export class Decisions {
       try {
         const known = { state: process.state, revision: process.revision };
         const result = await order({ id, command, envelope, known });
+        const isNews = result.ok && result.position !== undefined;
+        if (!isNews && mayBeStored && (await this.#isStored(process, commandId))) return true;
         if (!result.ok) {
           const { code, message } = result.rejection;
           log.warn('a delivery refused a decision', { ...subject, code, message });
           return false;
         }
         process.decided = Math.max(process.decided, result.revision ?? -1);
-        return result.position !== undefined;
+        return isNews;
       } catch (error) {
         if (signal.aborted) throw error;
+        mayBeStored = true;
         if (error instanceof UndecodableEvent) {
           log.warn('a decision was given up: the delivery cannot be understood', { ...subject, err: error });
           return false;
@@ -80,5 +87,13 @@ export class Decisions {
         await pause(pauseMs, signal);
       }
     }
+  }
+
+  /** Whether an earlier try, of which nothing was heard, was carried out: what it has led to refuses the next one. */
+  async #isStored(process: Process, commandId: string): Promise<boolean> {
+    const stream = await this.#ports.readStream(`delivery-${process.id}`);
+    const stored = stream.findLast(({ id }) => id === eventId(commandId, 0));
+    if (stored) process.decided = Math.max(process.decided, stored.revision);
+    return stored !== undefined;
   }
 }

@@ -17,6 +17,13 @@ export interface Reaction {
 
 const nothing: Reaction = { commands: [], attempts: [], awaits: [] };
 
+/** True once nothing more will happen by itself and nothing is left to be found out. */
+export const isOver = (state: DeliveryState): boolean => isClosed(state) && !isAttempting(state);
+
+/** Whether it has an attempt without an outcome. */
+export const isAttempting = (state: DeliveryState): boolean =>
+  state.tag !== 'absent' && state.legs.some(({ progress }) => progress.tag === 'attempting');
+
 /**
  * The process manager of a delivery. It looks at the state, not at the last event, so that after a crash, a take-over
  * or a lost message the same state leads to the same reaction.

@@ -97,7 +97,7 @@ export class EngineStore {
 
   /**
    * Takes partitions that are free, expired or this owner's from before; `takeOver` takes them from anybody (a lock has
-   * proved that no other instance can be alive).
+   * proved that no other instance can be alive). One whose rows somebody has deleted begins again with the log.
    *
    * @param mine those it holds already
    */
@@ -114,7 +114,9 @@ export class EngineStore {
          ORDER BY (owner = $1) DESC, partition LIMIT $5 FOR UPDATE SKIP LOCKED),
        emptied AS (
          INSERT INTO engine_deliveries (delivery_id, partition) SELECT ${MARK}, partition FROM free
-         ON CONFLICT DO NOTHING RETURNING partition)
+         ON CONFLICT DO NOTHING RETURNING partition),
+       others AS (
+         DELETE FROM engine_deliveries WHERE partition IN (SELECT partition FROM emptied))
        UPDATE engine_partitions AS held
        SET owner = $1, epoch = held.epoch + 1, expires_at = now() + make_interval(secs => $2),
          position = CASE WHEN held.partition IN (SELECT partition FROM emptied) THEN 0 ELSE held.position END
@@ -182,13 +184,15 @@ export class EngineStore {
     return rows[0]?.marks === partitions.length;
   }
 
-  /** Puts partitions back to the beginning of the log. */
+  /** Puts partitions back to the beginning of the log, and deletes what was stored since the table was emptied. */
   async restart(held: readonly Held[]): Promise<void> {
     await this.#pool.query(
       `WITH mine AS (
          UPDATE engine_partitions AS held SET position = 0
          FROM unnest($1::smallint[], $2::bigint[]) AS mine (partition, epoch)
-         WHERE held.partition = mine.partition AND held.epoch = mine.epoch RETURNING held.partition)
+         WHERE held.partition = mine.partition AND held.epoch = mine.epoch RETURNING held.partition),
+       others AS (
+         DELETE FROM engine_deliveries WHERE partition IN (SELECT partition FROM mine) AND delivery_id <> ${MARK})
        INSERT INTO engine_deliveries (delivery_id, partition) SELECT ${MARK}, partition FROM mine ON CONFLICT DO NOTHING`,
       [held.map(({ partition }) => partition), held.map(({ epoch }) => epoch.toString())],
     );

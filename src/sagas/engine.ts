@@ -4,11 +4,11 @@ import type { DeliveryEvent } from '../domain/delivery-events.js';
 import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js';
 import { isClosed } from '../domain/delivery-status.js';
 import { type EventCodec, skippedRevisions } from '../event-store/codec.js';
-import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
+import { type EventReader, LogUnavailable, type RecordedEvent } from '../event-store/event-store.js';
 import { Attempts } from './attempt.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
-import { dependencyOutcome, type Reaction, react } from './delivery-process.js';
+import { dependencyOutcome, isOver, type Reaction, react } from './delivery-process.js';
 import { Dispatcher, type PoolOptions } from './dispatcher.js';
 import { type Doubt, Doubts } from './doubts.js';
 import type { EngineLog } from './engine-log.js';
@@ -28,6 +28,8 @@ const STREAMS = 'delivery-';
 const BALANCE_EVERY_MS = 1_000;
 /** Between two tries to follow a log that cannot be read. */
 const FOLLOW_AGAIN_MS = 500;
+/** Between two tries of what follows from a state while the log cannot be read. */
+const REACT_AGAIN_MS = 1_000;
 /** With more in memory than this, folding waits until what is far away is stored and gone. */
 const MOST_WHILE_FOLDING = 50_000;
 
@@ -110,6 +112,7 @@ export class Engine {
     });
     this.#decisions = new Decisions({
       order: parts.order,
+      readStream: (streamId) => parts.reader.readStream(streamId),
       processOf: async (id) => this.#processes.get(id) ?? (await this.#load(id)),
       isOurs: (id) => this.#leases.has(partitionOf(id)),
       mayStore: (id) => this.#leases.isValid(partitionOf(id)),
@@ -154,7 +157,7 @@ export class Engine {
       onEvict: (id) => this.#wake.delete(id),
       onThrown: (process, error) => this.#suspensions.thrown(process, error),
       onStored: (process) => this.#lookAgain(process),
-      onAwaited: (waiter, dependency) => this.#inBackground(waiter, this.#resolveElsewhere(waiter, dependency)),
+      onAwaited: (waiter, dependency) => this.#inBackground(waiter, () => this.#resolveElsewhere(waiter, dependency)),
       onRenewed: () => this.#actOnDeferred(),
       onLost: (partitions) => this.#lose(partitions),
       onEmptied: () => this.#foldAnew(),
@@ -185,6 +188,11 @@ export class Engine {
     if (this.#processes.size < most) return 0;
     const tooMany = this.#processes.size - most * 0.9;
     return Math.ceil(Math.min(Math.max(tooMany / this.#dispatcher.rate, 1), 60));
+  }
+
+  /** The time by the clock that due times are of; this machine's until the engine has asked for it. */
+  now(): Date {
+    return new Date(this.#leases.clock.nowMs());
   }
 
   /** Returns at once; `status()` tells when it runs. */
@@ -306,6 +314,7 @@ export class Engine {
         isOpened = true;
         for await (const batch of this.#parts.reader.subscribe({ after: tenure.position, prefixes, signal })) {
           const changed = await this.#fold(batch.events, tenure);
+          if (signal.aborted) break;
           tenure.position = batch.position;
           for (const process of changed) tenure.isLive ? this.#act(process) : this.#drop(process);
           if (!tenure.isLive && batch.caughtUp) this.#goLive(tenure);
@@ -324,7 +333,13 @@ export class Engine {
   /** Somebody has emptied the table of timers: all of it is in the log. */
   async #foldAnew(): Promise<void> {
     this.#parts.log.warn('the table engine_deliveries was emptied: it is made again from the log');
-    for (const tenure of this.#tenures) tenure.rewind();
+    for (const tenure of this.#tenures) {
+      tenure.rewind();
+      for (const process of this.#processes.of(tenure.partitions)) {
+        this.#processes.touch(process);
+        process.hasLookedAgain = false;
+      }
+    }
     await this.#parts.store.restart(this.#held());
   }
 
@@ -342,34 +357,34 @@ export class Engine {
   /** An attempt without an outcome that no running process makes: its provider may or may not have had the call. */
   #declareDoubts(process: Process): void {
     const { state, id, busy } = process;
-    if (process.trouble || state.tag === 'absent' || isClosed(state)) return;
+    if (process.trouble || state.tag === 'absent') return;
     for (const leg of state.legs) {
       if (leg.progress.tag !== 'attempting' || busy.has(leg.leg)) continue;
       busy.add(leg.leg);
-      this.#inBackground(id, this.#settleDoubt(process, { deliveryId: id, state, leg, attempt: leg.progress.attempt }));
+      const doubt = { deliveryId: id, state, leg, attempt: leg.progress.attempt };
+      void this.#inBackground(id, () => this.#settleDoubt(process, doubt));
     }
   }
 
   async #settleDoubt(process: Process, doubt: Doubt): Promise<void> {
-    let isStored = false;
-    try {
-      isStored = await this.#doubts.settle(doubt);
-    } finally {
-      // What was stored frees the leg when it is folded.
-      if (!isStored) process.busy.delete(doubt.leg.leg);
-    }
-    if (isStored || this.#stop.signal.aborted || this.#processes.get(process.id) !== process) return;
-    this.#recover(process);
+    // What was stored frees the leg when it is folded.
+    if (await this.#doubts.settle(doubt)) return;
+    process.busy.delete(doubt.leg.leg);
+    if (!this.#stop.signal.aborted && this.#processes.get(process.id) === process) this.#recover(process);
   }
 
   async #fold(events: readonly RecordedEvent[], tenure: Tenure): Promise<Set<Process>> {
     const changed = new Set<Process>();
     for (const recorded of events) {
       const id = recorded.streamId.slice(STREAMS.length);
-      if (!tenure.partitions.has(partitionOf(id))) continue;
+      const partition = partitionOf(id);
+      if (!tenure.partitions.has(partition)) continue;
       // Not in memory and not its first event: it was put aside until due, or had ended.
       const process =
-        this.#processes.get(id) ?? (recorded.revision === 0 ? this.#processes.add(id, false) : await this.#load(id));
+        this.#processes.get(id) ??
+        (recorded.revision === 0
+          ? this.#processes.add(id, tenure.mayHaveRow(partition, recorded.position))
+          : await this.#load(id));
       this.#foldOne(process, recorded);
       changed.add(process);
     }
@@ -406,8 +421,9 @@ export class Engine {
   /** Into memory, and where the engine acts, into action. */
   async #bring(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
-      if (this.#processes.get(id) || !this.#leases.has(partitionOf(id))) continue;
-      this.#recover(await this.#load(id));
+      if (!this.#leases.has(partitionOf(id))) continue;
+      // Also what is in memory already: it may have been read only to see whether it had ended.
+      this.#recover(this.#processes.get(id) ?? (await this.#load(id)));
     }
   }
 
@@ -446,7 +462,7 @@ export class Engine {
     if (!reaction) return;
     if (reaction.wakeAt === undefined) this.#wake.delete(id);
     else this.#wake.set(id, Date.parse(reaction.wakeAt));
-    for (const dependency of reaction.awaits) this.#inBackground(id, this.#awaitEnd(id, dependency));
+    for (const dependency of reaction.awaits) this.#awaitEnd(id, dependency);
     for (const leg of reaction.attempts) {
       busy.add(leg.leg);
       const waiting = this.#dispatcher.add(state, leg, (pass) => this.#attempt(process, leg.leg, pass));
@@ -455,7 +471,7 @@ export class Engine {
       process.queued.set(leg.leg, waiting);
     }
     if (reaction.commands.length > 0 && !process.deciding)
-      this.#inBackground(id, this.#carryOut(process, reaction.commands));
+      void this.#inBackground(id, () => this.#carryOut(process, reaction.commands));
   }
 
   /** Undefined when its state makes the process manager throw: one delivery's trouble is not to be everybody's. */
@@ -474,7 +490,7 @@ export class Engine {
     const { id, state, busy, stored } = process;
     if (process.trouble || state.tag === 'absent' || !isClosed(state)) return false;
     this.#callOff(process);
-    if (busy.size > 0) return false;
+    if (busy.size > 0 || !isOver(state)) return false;
     this.#wake.delete(id);
     for (const dependency of state.request.dependsOn ?? []) this.#processes.stopWaiting(id, dependency);
     // Whoever waits for it elsewhere is told with the next checkpoint.
@@ -519,9 +535,13 @@ export class Engine {
     this.#act(process);
   }
 
-  async #awaitEnd(waiter: string, dependency: string): Promise<void> {
+  #awaitEnd(waiter: string, dependency: string): void {
     if (this.#processes.isWaiting(waiter, dependency)) return;
     this.#processes.startWaiting(waiter, dependency);
+    void this.#inBackground(waiter, () => this.#lookAt(waiter, dependency));
+  }
+
+  async #lookAt(waiter: string, dependency: string): Promise<void> {
     if (!this.#leases.has(partitionOf(dependency))) {
       this.#resolveDependency(waiter, dependency, await this.#stateOf(dependency));
       return;
@@ -541,8 +561,9 @@ export class Engine {
     process.hasLookedAgain = true;
     for (const dependency of process.state.holds.dependencies) {
       if (this.#leases.has(partitionOf(dependency))) continue;
-      const look = this.#stateOf(dependency).then((state) => this.#resolveDependency(process.id, dependency, state));
-      this.#inBackground(process.id, look);
+      void this.#inBackground(process.id, async () =>
+        this.#resolveDependency(process.id, dependency, await this.#stateOf(dependency)),
+      );
     }
   }
 
@@ -551,7 +572,8 @@ export class Engine {
     if (!outcome) return;
     this.#processes.stopWaiting(waiter, dependency);
     const command = { type: 'ResolveDependency', now: this.#now(), deliveryId: dependency, ...outcome } as const;
-    this.#inBackground(waiter, this.#decisions.store(waiter, command, derivedId(waiter, `dependency/${dependency}`)));
+    const commandId = derivedId(waiter, `dependency/${dependency}`);
+    void this.#inBackground(waiter, () => this.#decisions.store(waiter, command, commandId));
   }
 
   /** For a delivery of another instance: what is decided follows from the log alone, so anybody may write it down. */
@@ -572,11 +594,24 @@ export class Engine {
     return this.#parts.codec.fold<DeliveryState, DeliveryEvent>(events, evolve, absent);
   }
 
-  /** What is cut off by a shutdown is done again at the next start; anything else is a defect, and is said. */
-  #inBackground(deliveryId: string, work: Promise<unknown>): void {
-    work.catch((error: unknown) => {
-      if (!this.#stop.signal.aborted) this.#parts.log.error('a reaction failed', { deliveryId, err: error });
-    });
+  /**
+   * Tried until the log answers, as nothing else would come back to it. What is cut off by a shutdown is done again at
+   * the next start; anything else is a defect, and is said.
+   */
+  async #inBackground(deliveryId: string, work: () => Promise<unknown>): Promise<void> {
+    while (!this.#stop.signal.aborted)
+      try {
+        await work();
+        return;
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        if (!(error instanceof LogUnavailable)) {
+          this.#parts.log.error('a reaction failed', { deliveryId, err: error });
+          return;
+        }
+        this.#parts.log.warn('a reaction waits for the log', { deliveryId, err: error });
+        await pause(REACT_AGAIN_MS, this.#stop.signal);
+      }
   }
 
   #isExpired(state: DeliveryState): boolean {

@@ -21,7 +21,7 @@ export interface Process {
   readonly busy: Set<number>;
   /** Those of them that wait for their turn; undefined for none. */
   queued: Map<number, Waiting> | undefined;
-  /** The last checkpoint has a row for it. */
+  /** There may be a row for it. */
   stored: boolean;
   /** What it waits for elsewhere was looked at once more after others could know that it waits. */
   hasLookedAgain: boolean;

@@ -32,6 +32,10 @@ function reaction(history: DeliveryEvent[], now: string, busyLegs: number[] = []
 }
 const idle = { commands: [], attempts: [], awaits: [] };
 
+it('a failure that is read without what follows from it calls for nothing yet', () => {
+  expect(reaction([requested(), failed(byWebhook(1))], at(1))).toEqual(idle);
+});
+
 const two = requested({ legs: [leg(1, webhook), leg(2, webhook)] });
 const rejected: DeliveryEvent = { type: 'ApprovalRejected', at: at(5), data: { approver: 'ada', reason: 'no' } };
 const awaitingAda = requested({ approval: { approvers: ['ada'], minimum: 1, deadline: at(300) } });

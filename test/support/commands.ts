@@ -58,7 +58,7 @@ export async function commandSide({ maxAttachmentBytes = 1_000 } = {}) {
     intake,
     defaults,
     before,
-    deliveries: new Deliveries(intake, executor, sendOrders),
+    deliveries: new Deliveries(intake, executor, sendOrders, { secondsUntilRoom: () => 0, now: () => new Date() }),
     destinations: new Destinations(catalog, executor, directory, sendDestinationOrder),
     async close() {
       await log.close();

@@ -1,4 +1,6 @@
 import { expect, it } from 'vitest';
+import { eventId, newId } from '../../../src/commands/ids.js';
+import type { RecordedEvent } from '../../../src/event-store/event-store.js';
 import { type DecisionPorts, Decisions, type SendOrder } from '../../../src/sagas/decisions.js';
 import { ProcessTable } from '../../../src/sagas/process-table.js';
 import { at, DELIVERY, requested } from '../../support/deliveries.js';
@@ -10,12 +12,17 @@ const yes = () => true;
 
 function decisions(
   order: SendOrder,
-  { signal = new AbortController().signal, isOurs = yes, mayStore = yes }: Partial<DecisionPorts> = {},
+  {
+    signal = new AbortController().signal,
+    isOurs = yes,
+    mayStore = yes,
+    readStream = async () => [],
+  }: Partial<DecisionPorts> = {},
 ) {
   const process = new ProcessTable().add(DELIVERY, false);
   const event = requested();
   new ProcessTable().fold(process, event, 0);
-  return new Decisions({ order, processOf: async () => process, isOurs, mayStore, log: silent, signal });
+  return new Decisions({ order, readStream, processOf: async () => process, isOurs, mayStore, log: silent, signal });
 }
 
 it('a decision is stored once the log answers again, under the same command id', async () => {
@@ -27,6 +34,19 @@ it('a decision is stored once the log answers again, under the same command id',
   };
   expect(await decisions(order).store(DELIVERY, expire, 'same')).toBe(true);
   expect(ids).toEqual(['same', 'same', 'same']);
+});
+
+it('one that was stored although nothing was heard of it is known for what it is when it is refused', async () => {
+  const [mine, anothers] = [newId(), newId()];
+  let tries = 0;
+  const order: SendOrder = async () => {
+    if (++tries === 1) throw new Error('the answer was lost');
+    return { ok: false, rejection: { code: 'CONFLICT', message: 'the attempt was begun' } };
+  };
+  const stream = [{ id: eventId(mine, 0), revision: 1 }] as unknown as RecordedEvent[];
+  expect(await decisions(order, { readStream: async () => stream }).store(DELIVERY, expire, mine)).toBe(true);
+  tries = 0;
+  expect(await decisions(order, { readStream: async () => stream }).store(DELIVERY, expire, anothers)).toBe(false);
 });
 
 it('a shutdown does not wait for a log that never answers', async () => {

@@ -132,6 +132,10 @@ describe('the table of open deliveries', () => {
     expect(await one.isWhole(ALL)).toBe(true);
     await pool.query('TRUNCATE engine_deliveries');
     expect(await one.isWhole(ALL)).toBe(false);
+    // What is stored from now on is not all there is; it would outlive what it is about.
+    const later = ALL.map((partition) => open(1, { id: idIn(partition) }));
+    await one.save({ held: heldBy(claims, 8n), open: later, closed: [] });
+    expect(await stored()).toHaveLength(16);
     // Whoever takes them next …
     expect((await new EngineStore(pool, 'one').claim(8, [], false)).map(({ position }) => position)).toEqual(
       Array(8).fill(0n),
@@ -142,6 +146,7 @@ describe('the table of open deliveries', () => {
     expect(await one.isWhole(ALL)).toBe(true);
     const { rows } = await pool.query('SELECT DISTINCT position::integer FROM engine_partitions');
     expect(rows).toEqual([{ position: 0 }]);
+    expect(await stored()).toEqual([]);
   });
 
   it('gives what is overdue by priority, then by time, page after page', async () => {

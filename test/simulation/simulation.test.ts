@@ -1,0 +1,39 @@
+import { expect, it } from 'vitest';
+import { eventVersions } from '../../src/event-store/codec.js';
+import { DEFAULT_STEPS } from './args.js';
+import { planOf } from './plan.js';
+import { brokenSeed, describeBroken } from './report.js';
+import { shortest } from './shrink.js';
+import { Simulation } from './simulation.js';
+
+const SEEDS = 500;
+
+const run = (seed: number) => new Simulation(planOf(seed, DEFAULT_STEPS)).run();
+
+it(`every invariant holds in ${SEEDS} seeds, which leave nothing out`, { timeout: 300_000 }, async () => {
+  const counts = new Map<string, number>();
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const outcome = await run(seed);
+    if (outcome.violation) {
+      const best = await shortest(planOf(seed, DEFAULT_STEPS), outcome);
+      const violation = best.outcome.violation ?? outcome.violation;
+      throw new Error(describeBroken(brokenSeed(seed, violation, best.plan, best.outcome.history()), DEFAULT_STEPS));
+    }
+    for (const [what, count] of outcome.counts) counts.set(what, (counts.get(what) ?? 0) + count);
+  }
+  const ofDeliveries = /^(Delivery|Schedule|Dependency|Approval|Attempt|Retry|Fallback|Leg|Event)/;
+  const events = [...eventVersions.keys()].filter((type) => ofDeliveries.test(type));
+  const faults = ['crash', 'shut down', 'stop', 'clock jump', 'truncate', 'disturb', 'stall', 'weather', 'poison'];
+  const answers = ['accepted', 'accepted, keep silent', 'lost, break off', 'refused as RATE_LIMIT'];
+  expect([...counts.keys()]).toEqual(expect.arrayContaining([...events, ...faults, ...answers]));
+});
+
+it('the same seed gives the same history, whatever was simulated before', async () => {
+  const seeds = [3, 17, 40];
+  const once = [];
+  for (const seed of seeds) once.push((await run(seed)).hash);
+  const again = [];
+  for (const seed of seeds.toReversed()) again.unshift((await run(seed)).hash);
+  expect(again).toEqual(once);
+  expect(new Set(once).size).toBe(seeds.length);
+});
