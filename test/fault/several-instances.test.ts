@@ -1,15 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { digestsIn } from '../support/digests.js';
-import { type EventStoreProcess, startEventStore } from '../support/eventstoredb/start.js';
+import { Cluster, type Instance } from '../support/cluster.js';
+import { auditMails, auditWebhooks, expectSameAfterRebuild } from '../support/fault-audit.js';
+import { type SmtpPeer, startSmtpPeer } from '../support/peers/smtp.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/webhook-receiver.js';
-import { type TestDatabase, testDatabase } from '../support/postgres.js';
-import { removeDataDir, startWaybill, type WaybillProcess } from '../support/waybill-process.js';
 
 /**
  * FAULTS.md, the rows of several instances: they share one EventStoreDB (the test server) and one Postgres, and are
@@ -21,70 +15,35 @@ const isLong = process.env.FAULT_LONG === '1';
 const DELIVERIES = isLong ? 20_000 : 600;
 const KILLS = isLong ? 100 : 4;
 const BULK = 20;
+/** Of each bulk so many go by e-mail, whose receiver cannot tell that a message came twice. */
+const MAILS = 2;
 const INSTANCES = 3;
 /** A lease lasts 10 s, and whoever takes it over looks once a second. */
 const TAKE_OVER_MS = 15_000;
+/** One in so many victims stays away until others have taken over what it had. */
+const LONG_ABSENCES = 10;
 
-interface Instance {
-  readonly dataDir: string;
-  waybill: WaybillProcess;
-}
-
-let eventStore: EventStoreProcess;
-let database: TestDatabase;
+let cluster: Cluster;
 let receiver: WebhookReceiver;
-let sql: pg.Pool;
-let env: Record<string, string>;
-let instances: Instance[] = [];
+let smtp: SmtpPeer;
 
 beforeAll(async () => {
-  receiver = await startWebhookReceiver();
+  [receiver, smtp] = await Promise.all([startWebhookReceiver(), startSmtpPeer()]);
 });
-afterAll(() => receiver.close());
+afterAll(async () => {
+  await Promise.all([receiver.close(), smtp.close()]);
+});
 
 beforeEach(async () => {
-  [eventStore, database] = await Promise.all([startEventStore(), testDatabase()]);
-  sql = new pg.Pool({ connectionString: database.url });
-  env = {
-    EVENTSTORE_URL: eventStore.url,
-    DATABASE_URL: database.url,
-    WAYBILL_ADMIN_KEY: randomBytes(32).toString('base64url'),
-  };
+  cluster = await Cluster.open();
   receiver.received.length = 0;
   receiver.respond = () => ({ status: 204 });
+  smtp.received.length = 0;
 });
-afterEach(async () => {
-  for (const { waybill, dataDir } of instances) {
-    await waybill.kill();
-    await removeDataDir(dataDir);
-  }
-  instances = [];
-  await sql.end();
-  await database.close();
-  await eventStore.stop();
-});
+afterEach(() => cluster.close());
 
-async function startInstance(): Promise<Instance> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'waybill-one-of-several-'));
-  const instance = { dataDir, waybill: await startWaybill({ dataDir, env }) };
-  instances.push(instance);
-  return instance;
-}
+const shares = () => cluster.shares();
 
-const partitions = async (): Promise<Record<string, number>> => {
-  const { rows } = await sql.query<{ owner: string; n: number }>(
-    'SELECT owner, count(*)::integer AS n FROM engine_partitions WHERE expires_at > now() GROUP BY owner',
-  );
-  return Object.fromEntries(rows.map(({ owner, n }) => [owner, n]));
-};
-const shares = async () => Object.values(await partitions()).sort((a, b) => a - b);
-
-const REQUEST = `mutation ($inputs: [RequestDeliveryInput!]!, $key: String!) {
-  requestDeliveries(inputs: $inputs, idempotencyKey: $key) { delivery { id } }
-}`;
-interface Requested {
-  readonly requestDeliveries: readonly { readonly delivery: { readonly id: string } }[];
-}
 const webhook = (text: string, more: object = {}) => ({
   organizationId: 'hospital-001',
   content: { text },
@@ -92,67 +51,29 @@ const webhook = (text: string, more: object = {}) => ({
   ...more,
 });
 
-/** The same call again and again, at whichever instance, until one answers: what clients are told to do. */
-async function request(key: string, inputs: readonly object[]): Promise<string[]> {
-  for (let turn = 0; ; turn++) {
-    const { waybill } = instances[turn % instances.length] as Instance;
-    const answer = await waybill.graphql<Requested>(REQUEST, { inputs, key }).catch(() => undefined);
-    if (answer?.data) return answer.data.requestDeliveries.map(({ delivery }) => delivery.id);
-    expect(answer?.errors.map(({ extensions }) => extensions?.code) ?? []).not.toContain('BAD_USER_INPUT');
-    await delay(20);
-  }
-}
-
-async function untilAllEnded(count: number, timeout: number): Promise<void> {
-  const counts = async () => {
-    const { rows } = await sql.query('SELECT status, count(*)::integer AS n FROM deliveries GROUP BY status');
-    return rows;
-  };
-  await expect.poll(counts, { timeout, interval: 200 }).toEqual([{ status: 'DELIVERED', n: count }]);
-}
-
-async function expectSameAfterRebuild({ waybill }: Instance): Promise<void> {
-  const connection = { connectionString: database.url };
-  const live = await digestsIn(connection);
-  for (const name of Object.keys(live)) {
-    // Where the writer has just died it is to be asked again.
-    const codes = async () => {
-      const { errors } = await waybill.graphql(`mutation { rebuildProjection(name: "${name}") { id } }`);
-      const found = errors.map(({ extensions }) => extensions?.code);
-      expect(found.filter((code) => code !== 'UNAVAILABLE')).toEqual([]);
-      return found;
-    };
-    await expect.poll(codes, { timeout: 20_000 }).toEqual([]);
-  }
-  const states = async () => {
-    const { projections } = await waybill.ask<{ projections: { rebuild: { state: string } | null }[] }>(
-      '{ projections { rebuild { state } } }',
-    );
-    return projections.map(({ rebuild }) => rebuild?.state);
-  };
-  await expect.poll(states, { timeout: 60_000, interval: 200 }).toEqual(Object.keys(live).map(() => 'done'));
-  await expect.poll(() => digestsIn(connection), { timeout: 30_000 }).toEqual(live);
-}
+const untilStatuses = (statuses: Record<string, number>, timeout: number) =>
+  expect.poll(() => cluster.statuses(), { timeout, interval: 200 }).toEqual(statuses);
 
 describe('several instances', () => {
   it('share the deliveries, also when one joins, leaves or dies', { timeout: 120_000 }, async () => {
-    const first = await startInstance();
+    const first = await cluster.join();
     await expect.poll(shares, { timeout: 10_000 }).toEqual([16]);
-    const second = await startInstance();
+    const second = await cluster.join();
     await expect.poll(shares, { timeout: 15_000 }).toEqual([8, 8]);
-    const third = await startInstance();
+    const third = await cluster.join();
     await expect.poll(shares, { timeout: 15_000 }).toEqual([4, 6, 6]);
 
     // Each of them takes a request, for whichever partition, and each can be asked about all of them.
     const ids: string[] = [];
     for (const [index, { waybill }] of [first, second, third].entries()) {
-      const { requestDeliveries } = await waybill.ask<Requested>(REQUEST, {
-        inputs: Array.from({ length: 20 }, (_, item) => webhook(`${index}/${item}`)),
-        key: `of ${index}`,
-      });
+      const inputs = Array.from({ length: 20 }, (_, item) => webhook(`${index}/${item}`));
+      const { requestDeliveries } = await waybill.ask<{ requestDeliveries: { delivery: { id: string } }[] }>(
+        'mutation ($inputs: [RequestDeliveryInput!]!) { requestDeliveries(inputs: $inputs) { delivery { id } } }',
+        { inputs },
+      );
       ids.push(...requestDeliveries.map(({ delivery }) => delivery.id));
     }
-    await untilAllEnded(60, 30_000);
+    await untilStatuses({ DELIVERED: 60 }, 30_000);
     for (const { waybill } of [first, second, third])
       expect(await waybill.ask('{ deliveries(filter: { status: [DELIVERED] }) { totalCount } }')).toEqual({
         deliveries: { totalCount: 60 },
@@ -166,27 +87,27 @@ describe('several instances', () => {
   });
 
   it('wait for each other’s deliveries', { timeout: 120_000 }, async () => {
-    await startInstance();
-    await startInstance();
+    await cluster.join();
+    await cluster.join();
     await expect.poll(shares, { timeout: 15_000 }).toEqual([8, 8]);
     receiver.respond = async () => {
       await delay(300);
       return { status: 204 };
     };
-    const first = await request(
+    const first = await cluster.request(
       'first',
       Array.from({ length: 12 }, (_, n) => webhook(`first ${n}`)),
     );
     // Each waits for one that is as likely as not another instance's, and that may have ended before it is heard of.
-    await request(
+    await cluster.request(
       'second',
       first.map((id, n) => webhook(`second ${n}`, { dependsOn: [id] })),
     );
-    await untilAllEnded(24, 20_000);
+    await untilStatuses({ DELIVERED: 24 }, 20_000);
   });
 
   it('one that was stopped for longer than its leases last commits nothing', { timeout: 120_000 }, async () => {
-    const paused = await startInstance();
+    const paused = await cluster.join();
     await expect.poll(shares, { timeout: 10_000 }).toEqual([16]);
     // Its attempts are under way, and their outcomes not yet known, when it is stopped.
     let answer = () => {};
@@ -203,19 +124,19 @@ describe('several instances', () => {
         return { status: 500 };
       };
     });
-    const ids = await request(
+    const ids = await cluster.request(
       'paused',
       Array.from({ length: 10 }, (_, n) => webhook(`paused ${n}`)),
     );
     await asked;
     process.kill(paused.waybill.pid, 'SIGSTOP');
     receiver.respond = () => ({ status: 204 });
-    const [owner] = Object.keys(await partitions());
-    const second = await startInstance();
-    const owners = async () => Object.keys(await partitions());
+    const [owner] = Object.keys(await cluster.partitions());
+    const second = await cluster.join();
+    const owners = async () => Object.keys(await cluster.partitions());
     await expect.poll(owners, { timeout: TAKE_OVER_MS }).not.toContain(owner);
     await expect.poll(shares, { timeout: TAKE_OVER_MS }).toEqual([16]);
-    await untilAllEnded(10, 20_000);
+    await untilStatuses({ DELIVERED: 10 }, 20_000);
     const events = async () => {
       const { deliveries } = await second.waybill.ask<{ deliveries: { edges: { node: { history: object[] } }[] } }>(
         '{ deliveries { edges { node { history { type } } } } }',
@@ -229,38 +150,81 @@ describe('several instances', () => {
     await expect.poll(shares, { timeout: 20_000 }).toEqual([8, 8]);
     expect(await events()).toEqual(truth);
     expect(truth.flat()).toEqual(ids.flatMap(() => [{ type: 'DeliveryRequested' }, { type: 'AttemptSucceeded' }]));
-    await expectSameAfterRebuild(second);
+    await expectSameAfterRebuild(second.waybill, () => cluster.digests());
   });
 
   it(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 3_600_000 : 240_000 }, async () => {
-    for (let count = 0; count < INSTANCES; count++) await startInstance();
-    let isDone = false;
+    for (let count = 0; count < INSTANCES; count++) await cluster.join();
+    const [first] = cluster.instances as [Instance];
+    const config = { service: 'smtp', host: smtp.host, port: smtp.port, from: 'audit@hospital.com' };
+    const { createDestination: mailbox } = await first.waybill.ask<{ createDestination: { id: string } }>(
+      'mutation ($input: DestinationInput!) { createDestination(input: $input) { id } }',
+      {
+        input: {
+          ...{ organizationId: 'hospital-001', label: 'Audit', type: 'EMAIL' },
+          config: { email: { ...config, recipients: ['ada@example.com'] } },
+        },
+      },
+    );
+
+    let kills = 0;
+    const arrived = () => receiver.received.length + smtp.received.length;
+    const returns: Promise<void>[] = [];
     const killer = (async () => {
-      for (let kills = 0; kills < KILLS; kills++) {
-        const before = receiver.received.length;
-        while (receiver.received.length < before + DELIVERIES / KILLS / 4 && !isDone) await delay(5);
+      for (; kills < KILLS; kills++) {
+        const before = arrived();
+        while (arrived() < before + DELIVERIES / KILLS / 4) await delay(5);
         // Not a wait for anything: the kill is to come at any moment of what is going on.
         await delay(Math.random() * 150);
-        const victim = instances[Math.floor(Math.random() * INSTANCES)] as Instance;
-        await victim.waybill.kill();
-        victim.waybill = await startWaybill({ dataDir: victim.dataDir, env });
+        const up = cluster.instances.filter(({ isUp }) => isUp);
+        const victim = up[Math.floor(Math.random() * up.length)] as Instance;
+        await cluster.crash(victim);
+        const back = (async () => {
+          if (kills % LONG_ABSENCES === LONG_ABSENCES - 1) await delay(TAKE_OVER_MS);
+          await cluster.restart(victim);
+        })();
+        returns.push(back);
+        // One at least goes on; now and then two are away at once.
+        if (up.length === 2 || Math.random() < 0.7) await Promise.all(returns);
       }
+      await Promise.all(returns);
     })();
-    const ids: string[] = [];
-    for (let batch = 0; batch < DELIVERIES / BULK; batch++)
-      ids.push(
-        ...(await request(
-          `batch-${batch}`,
-          Array.from({ length: BULK }, (_, item) => webhook(`delivery ${batch}/${item}`)),
-        )),
-      );
-    isDone = true;
+
+    const posted: string[] = [];
+    const mailed = new Map<string, string>();
+    const batches = DELIVERIES / BULK;
+    for (let batch = 0; batch < batches; batch++) {
+      // As much for each of the kills, so that each of them hits something.
+      while (kills < Math.floor((batch / batches) * KILLS)) await Promise.race([delay(5), killer]);
+      const inputs = Array.from({ length: BULK }, (_, item) => {
+        const text = `delivery ${batch}/${item}`;
+        return item < MAILS ? webhook(text, { to: [{ destinationId: mailbox.id }] }) : webhook(text);
+      });
+      const ids = await cluster.request(`batch-${batch}`, inputs);
+      for (const [item, id] of ids.entries())
+        if (item < MAILS) mailed.set(`delivery ${batch}/${item}`, id);
+        else posted.push(id);
+    }
     await killer;
-    expect(new Set(ids).size).toBe(DELIVERIES);
-    await untilAllEnded(DELIVERIES, 120_000);
-    // The receiver may have had some twice, under the same id; it can tell, and none is missing or of nobody.
-    const seen = new Set(receiver.received.map(({ headers }) => headers['webhook-id']));
-    expect([...seen].sort()).toEqual(ids.map((id) => `${id}_1`).sort());
-    await expectSameAfterRebuild(instances[0] as Instance);
+
+    const all = [...posted, ...mailed.values()];
+    expect(new Set(all).size).toBe(DELIVERIES);
+    await untilStatuses({ DELIVERED: posted.length, SENT: mailed.size }, 120_000);
+    const { again } = await auditWebhooks(
+      cluster.sql,
+      posted,
+      receiver.received.map(({ headers }) => headers['webhook-id'] as string),
+    );
+    const mails = new Map<string, number>();
+    for (const { mail } of smtp.received) {
+      const id = mailed.get(mail.text?.trim() ?? '') ?? 'of nobody';
+      mails.set(id, (mails.get(id) ?? 0) + 1);
+    }
+    const doubts = await auditMails(cluster.sql, [...mailed.values()], mails);
+    await expectSameAfterRebuild(first.waybill, () => cluster.digests());
+    if (isLong)
+      console.info(
+        `posts that came again: ${again}; mails in doubt: ${doubts.inDoubt}, of which again: ${doubts.again}`,
+      );
   });
 });
