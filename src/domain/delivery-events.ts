@@ -88,7 +88,7 @@ export type AttemptFailed = Fact<
   AttemptRef & { readonly failure: Failure; readonly retryAfterMs?: number }
 >;
 /**
- * A crash left it unknown whether the provider got the call; `resolution` is what was decided. `lookup` is what the
+ * A crash, or an answer that never came, left it unknown whether the provider got the call; `resolution` is what was decided. `lookup` is what the
  * provider's own records said, where it has any that can be asked; had they held the message, it would be a success.
  */
 export type AttemptInDoubt = Fact<

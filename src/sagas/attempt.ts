@@ -6,7 +6,7 @@ import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-sta
 import { defaultRetryPolicy, type RetryPolicy, reactionTo } from '../domain/retry-policy.js';
 import type { ErrorCategory, Failure } from '../domain/vocabulary.js';
 import type { Verdict } from './breaker.js';
-import { policyInDoubt } from './doubts.js';
+import { policyInDoubt, type Unanswered } from './doubts.js';
 import type { Pass } from './route-gate.js';
 import type { Target, Targets } from './targets.js';
 
@@ -42,8 +42,11 @@ export class Attempts {
     this.#ports = ports;
   }
 
-  /** @returns true when an outcome was stored; false when the delivery no longer wanted the attempt, or its end */
-  async run(work: AttemptWork): Promise<boolean> {
+  /**
+   * @returns true when an outcome was stored; false when the delivery no longer wanted the attempt, or its end; the
+   *   attempt itself when nobody has heard its end and that has to be found out
+   */
+  async run(work: AttemptWork): Promise<boolean | Unanswered> {
     const { deliveryId, state, leg, pass } = work;
     const route = leg.routes[leg.route];
     if (!route) throw new Error(`leg ${leg.leg} of ${deliveryId} has no route ${leg.route}`);
@@ -73,16 +76,9 @@ export class Attempts {
     const sent = await this.#send(deliveryId, state, leg, target);
     if (!sent) return false;
     report(sent, pass);
-    if (isDoubtful(sent, target)) {
-      const doubt = {
-        type: 'DeclareInDoubt',
-        now: this.#ports.now(),
-        leg: leg.leg,
-        resolution: 'hold',
-      } as const;
-      return await this.#ports.decide(deliveryId, doubt, commandIdOf(deliveryId, attempt, 'doubt'));
-    }
-    const isStored = await this.#record(work, attempt, outcomeOf(sent), target.policy);
+    const outcome = outcomeOf(sent);
+    if (outcome.kind === 'rejected' && isDoubtful(sent, target)) return { attempt, outcome, policy: target.policy };
+    const isStored = await this.#record(work, attempt, outcome, target.policy);
     if (sent.kind === 'rejected' && sent.gone && route.destinationId !== undefined)
       await this.#ports.disableDestination(route.destinationId, `the receiver answered that it is gone (${sent.code})`);
     return isStored;
@@ -143,7 +139,7 @@ export class Attempts {
     const now = this.#ports.now();
     const command = { type: 'RecordOutcome', now, attempt, outcome, policy, random: Math.random() } as const;
     const failover = outcome.kind === 'rejected' ? this.#failover(leg, pass, outcome) : undefined;
-    const commandId = commandIdOf(deliveryId, attempt, 'outcome');
+    const commandId = outcomeId(deliveryId, attempt);
     return await this.#ports.decide(deliveryId, failover ? { failover, ...command } : command, commandId);
   }
 
@@ -209,8 +205,8 @@ const isDoubtful = (sent: SendOutcome, target: Extract<Target, { ok: true }>): b
   policyInDoubt(target) === 'hold';
 
 /** The same after a crash, so that an outcome whose storing was interrupted is stored once. */
-const commandIdOf = (deliveryId: string, { leg, number }: AttemptRef, what: 'outcome' | 'doubt'): string =>
-  derivedId(deliveryId, `${what}/${leg}/${number}`);
+const outcomeId = (deliveryId: string, { leg, number }: AttemptRef): string =>
+  derivedId(deliveryId, `outcome/${leg}/${number}`);
 
 function outcomeOf(sent: SendOutcome): AttemptOutcome & { readonly isInDoubt?: boolean } {
   if (sent.kind === 'accepted') return sent;

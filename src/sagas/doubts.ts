@@ -1,14 +1,22 @@
 import type { ChannelAdapter, LookupOptions, LookupResult, OutgoingMessage } from '../channels/channel.js';
 import { derivedId } from '../commands/ids.js';
-import type { DeliveryCommand } from '../domain/delivery.js';
+import type { AttemptOutcome, DeliveryCommand } from '../domain/delivery.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
-import { defaultRetryPolicy } from '../domain/retry-policy.js';
+import { defaultRetryPolicy, type RetryPolicy } from '../domain/retry-policy.js';
 import type { Instant } from '../domain/vocabulary.js';
 import { pause } from './pause.js';
 import type { Target, Targets } from './targets.js';
 
 type Usable = Extract<Target, { ok: true }>;
+
+/** A call that was made, and whose end was not heard. */
+export interface Unanswered {
+  readonly attempt: AttemptRef;
+  /** What to record when its provider has not had it. */
+  readonly outcome: Extract<AttemptOutcome, { kind: 'rejected' }>;
+  readonly policy: RetryPolicy;
+}
 
 /** An attempt without an outcome that nobody makes any more. */
 export interface Doubt {
@@ -16,6 +24,8 @@ export interface Doubt {
   readonly state: Exclude<DeliveryState, { tag: 'absent' }>;
   readonly leg: Leg;
   readonly attempt: AttemptRef;
+  /** Missing after a crash, when nobody knows how the call went. */
+  readonly unanswered?: Unanswered;
 }
 
 /** Questions to providers. */
@@ -52,7 +62,7 @@ export class Doubts {
   /** @returns true when what was found out is stored; false when the delivery did not want it, or we are to stop */
   async settle(doubt: Doubt): Promise<boolean> {
     const { targets, decide, signal } = this.#ports;
-    const { deliveryId, leg, attempt } = doubt;
+    const { deliveryId, leg, attempt, unanswered } = doubt;
     const route = leg.routes[attempt.route] ?? { channel: attempt.channel };
     // Where there is a choice of providers, the one to be asked is the one that may have had the call.
     const { provider } = attempt;
@@ -67,6 +77,13 @@ export class Doubts {
       const policy = defaultRetryPolicy; // what was accepted is not retried
       const found = { type: 'RecordOutcome', now: this.#now(), attempt, outcome, policy, random: 0 } as const;
       return await decide(deliveryId, found, idOf('outcome'));
+    }
+    if (answer?.kind === 'not-found' && unanswered) {
+      // An ordinary failure after all.
+      const { outcome, policy } = unanswered;
+      const random = Math.random();
+      const failed = { type: 'RecordOutcome', now: this.#now(), attempt, outcome, policy, random } as const;
+      return await decide(deliveryId, failed, idOf('outcome'));
     }
     // A message that brings the process down must not do so for ever.
     const mayResend = target.ok && leg.routeAttempts < target.policy.maxAttempts;

@@ -10,7 +10,7 @@ import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
 import { dependencyOutcome, isOver, type Reaction, react } from './delivery-process.js';
 import { Dispatcher, type PoolOptions } from './dispatcher.js';
-import { type Doubt, Doubts } from './doubts.js';
+import { type Doubt, Doubts, type Unanswered } from './doubts.js';
 import type { EngineLog } from './engine-log.js';
 import { type EngineStore, type Held, PARTITIONS, partitionOf } from './engine-store.js';
 import type { GateOptions, GatesParts } from './gates.js';
@@ -509,18 +509,25 @@ export class Engine {
     const { id, state, queued } = process;
     queued?.delete(number);
     const leg = state.tag === 'active' ? state.legs.find((candidate) => candidate.leg === number) : undefined;
-    let isStored = false;
+    let end: boolean | Unanswered = false;
     try {
       // It may have waited in the queue for longer than the lease has lasted.
       const mayBegin = !process.trouble && this.#leases.isOpen(process.partition);
       if (leg && state.tag === 'active' && mayBegin && !this.#isExpired(state))
-        isStored = await this.#attempts.run({ deliveryId: id, state, leg, pass });
+        end = await this.#attempts.run({ deliveryId: id, state, leg, pass });
     } catch (error) {
       if (!this.#stop.signal.aborted)
         this.#parts.log.error('an attempt could not be carried out', { deliveryId: id, err: error });
     }
+    if (leg && state.tag === 'active' && typeof end === 'object') {
+      // The place in the queue is free while the provider is asked; the leg is not.
+      const { attempt } = end;
+      const settled = this.#settleDoubt(process, { deliveryId: id, state, leg, attempt, unanswered: end });
+      this.#inBackground(id, settled);
+      return;
+    }
     // A stored outcome frees the leg when it is folded. Without one the delivery has changed its mind meanwhile.
-    if (isStored || !process.busy.delete(number) || this.#processes.get(id) !== process) return;
+    if (end || !process.busy.delete(number) || this.#processes.get(id) !== process) return;
     this.#act(process);
   }
 

@@ -111,6 +111,53 @@ it('are not taken for lost while the provider may still be at work on them', asy
   expect(world.sent).toEqual([]);
 });
 
+it('are looked up as well when no answer came to a call that this process has made', async () => {
+  let isAnswered = (_: LookupResult) => {};
+  const clear = new Promise<LookupResult>((resolve) => {
+    isAnswered = resolve;
+  });
+  const { lookup } = records({
+    'taken 1': () => ({ kind: 'found', providerMessageId: 'm-9', delivered: false }),
+    lost: () => ({ kind: 'not-found' }),
+    'cannot say': () => ({ kind: 'unknown' }),
+  });
+  const silence = {
+    kind: 'rejected',
+    category: 'NETWORK',
+    code: 'TIMEOUT',
+    detail: 'no answer',
+    inDoubt: true,
+  } as const;
+  world.start({
+    about,
+    config: { timeout: 100 },
+    send: async ({ content }) => (content.text === 'answered' ? undefined : silence),
+    lookup: async (message, options) => (message.content.text?.startsWith('slow') ? clear : lookup(message, options)),
+  });
+  const to = [{ channel: 'WEBHOOK', address: 'https://receiver.example/' }] as const;
+  const request = async (text: string) =>
+    good(await world.deliveries.request({ input: { to, content: { text } }, requester: ada })).id;
+  const taken = await request('taken 1');
+  const lost = await request('lost');
+  const unclear = await request('cannot say');
+  await expect.poll(() => newest(taken), wait).toBe('AttemptSucceeded');
+  expect((await events(taken)).at(-1)).toMatchObject({ data: { number: 1, providerMessageId: 'm-9' } });
+  // What its provider has not had is a failure like any other, and is retried like any other.
+  await expect.poll(async () => (await events(lost)).map(({ type }) => type), wait).toContain('RetryScheduled');
+  expect((await events(lost))[0]).toMatchObject({ type: 'AttemptFailed', data: { failure: { code: 'TIMEOUT' } } });
+  await expect.poll(() => newest(unclear), wait).toBe('AttemptInDoubt');
+  expect((await events(unclear)).at(-1)).toMatchObject({ data: { resolution: 'hold', lookup: 'unknown' } });
+
+  // Those that are asked about take no place from others: there are four places.
+  const slow = await Promise.all(['slow 1', 'slow 2', 'slow 3', 'slow 4', 'slow 5'].map(request));
+  await expect.poll(() => world.sent.filter((text) => text.startsWith('slow')).length, wait).toBe(5);
+  const answered = await request('answered');
+  await expect.poll(() => newest(answered), wait).toBe('AttemptSucceeded');
+  isAnswered({ kind: 'found', providerMessageId: 'm-10', delivered: true });
+  for (const id of slow) await expect.poll(() => newest(id), wait).toBe('AttemptSucceeded');
+  expect(world.sent.filter((text) => text.startsWith('slow'))).toHaveLength(5);
+});
+
 it('are looked for a few at a time, however many there are', async () => {
   let [now, most] = [0, 0];
   const lookup = async (): Promise<LookupResult> => {

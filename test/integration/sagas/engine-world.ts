@@ -1,5 +1,10 @@
 import pg from 'pg';
-import type { ChannelAdapter, ChannelDescription, OutgoingMessage } from '../../../src/channels/channel.js';
+import type {
+  ChannelAdapter,
+  ChannelDescription,
+  OutgoingMessage,
+  SendOutcome,
+} from '../../../src/channels/channel.js';
 import { SuspendedDeliveries } from '../../../src/commands/suspended-deliveries.js';
 import { delivery } from '../../../src/domain/delivery.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
@@ -19,7 +24,8 @@ export interface FakeChannel {
   readonly about?: Partial<ChannelDescription>;
   /** Of the channel's own object. */
   readonly config?: JsonObject;
-  readonly send?: (message: OutgoingMessage) => Promise<void>;
+  /** What comes of it; accepted and delivered when it does not say. */
+  readonly send?: (message: OutgoingMessage) => Promise<SendOutcome | undefined>;
   readonly lookup?: NonNullable<ChannelAdapter['lookup']>;
 }
 
@@ -61,8 +67,7 @@ export async function engineWorld({ url }: TestDatabase) {
         }),
         async send(message: OutgoingMessage) {
           sent.push(message.content.text ?? '');
-          await send?.(message);
-          return { kind: 'accepted', delivered: true };
+          return (await send?.(message)) ?? { kind: 'accepted', delivered: true };
         },
         ...(lookup && { lookup }),
       } as unknown as ChannelAdapter;
