@@ -13,6 +13,7 @@ import { Destinations } from './commands/destinations.js';
 import { CommandExecutor } from './commands/executor.js';
 import { Intake } from './commands/intake.js';
 import { DeliveryOrders, DeliveryOrdersHandler, DestinationOrder, DestinationOrderHandler } from './commands/orders.js';
+import { ProviderDirectory } from './commands/provider-directory.js';
 import { RecordedHealth } from './commands/recorded-health.js';
 import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { delivery } from './domain/delivery.js';
@@ -26,6 +27,7 @@ import { DestinationResolver } from './graphql/destination.resolver.js';
 import { errorFormatter } from './graphql/errors.js';
 import { InsightResolver } from './graphql/insight.resolver.js';
 import { OperationsResolver } from './graphql/operations.resolver.js';
+import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
 import { authenticated } from './graphql/request-context.js';
@@ -122,15 +124,15 @@ export class AppModule {
         },
         {
           provide: Engine,
-          inject: [CommandBus, Destinations],
-          useFactory: (bus: CommandBus, destinations: Destinations) =>
+          inject: [CommandBus, Destinations, RecordedHealth],
+          useFactory: (bus: CommandBus, destinations: Destinations, record: RecordedHealth) =>
             new Engine(
               {
                 reader: store,
                 codec,
                 store: new EngineStore(pool, infrastructure.instanceId),
                 targets: new Targets(channels.registry, directory, providers),
-                sides: { destinations: directory, providers, record: new RecordedHealth(executor, destinations) },
+                sides: { destinations: directory, providers, record },
                 order: async (order) => {
                   const [result] = await bus.execute(new DeliveryOrders([order]));
                   if (!result) throw new Error('the command bus gave no answer');
@@ -146,11 +148,22 @@ export class AppModule {
               },
             ),
         },
+        {
+          provide: RecordedHealth,
+          inject: [Destinations],
+          useFactory: (destinations: Destinations) => new RecordedHealth(executor, destinations),
+        },
+        {
+          provide: ProviderDirectory,
+          inject: [RecordedHealth],
+          useFactory: (health: RecordedHealth) => new ProviderDirectory(providers, health),
+        },
         { provide: Readiness, inject: [Engine], useFactory: (engine: Engine) => readiness(infrastructure, engine) },
         DeliveryResolver,
         DestinationResolver,
         InsightResolver,
         OperationsResolver,
+        ProviderResolver,
         DateTimeScalar,
         JsonScalar,
         PositionScalar,

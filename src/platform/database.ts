@@ -7,6 +7,7 @@ import { ProjectionWriter1780200000000 } from './migrations/1780200000000-projec
 import { SeveralEngines1780300000000 } from './migrations/1780300000000-several-engines.js';
 import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions.js';
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
+import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -32,6 +33,7 @@ const migrations = [
   SeveralEngines1780300000000,
   Suspensions1780400000000,
   Circuits1780500000000,
+  ProviderReasons1785000000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

@@ -12,6 +12,7 @@ export class AttemptEntity implements Omit<AttemptRow, 'id' | 'legId'> {
   @Column('integer') route!: number;
   @Column('text') channel!: Channel;
   @Column('text') provider!: string;
+  @Column('text', { name: 'provider_reason', nullable: true }) providerReason!: string | null;
   @Column('uuid', { name: 'destination_id', nullable: true }) destinationId!: string | null;
   @Column('text') status!: AttemptStatus;
   @Column('timestamptz', { name: 'started_at', transformer: instant }) startedAt!: Instant;

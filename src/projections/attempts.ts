@@ -22,6 +22,8 @@ export interface AttemptRow {
   readonly route: number;
   readonly channel: Channel;
   readonly provider: string;
+  /** Why it was this one, where there was a choice; for people. */
+  readonly providerReason: string | null;
   readonly destinationId: string | null;
   readonly status: AttemptStatus;
   readonly startedAt: Instant;
@@ -88,6 +90,7 @@ const started = (deliveryId: string, organizationId: string, attempt: AttemptRef
   route: attempt.route,
   channel: attempt.channel,
   provider: attempt.provider,
+  providerReason: attempt.providerReason ?? null,
   destinationId: attempt.destinationId ?? null,
   status: 'STARTED',
   startedAt: attempt.startedAt,
@@ -113,6 +116,7 @@ const columns: readonly Column<AttemptRow>[] = [
   { name: 'route', type: 'integer', of: (row) => row.route },
   { name: 'channel', type: 'text', of: (row) => row.channel },
   { name: 'provider', type: 'text', of: (row) => row.provider },
+  { name: 'provider_reason', type: 'text', of: (row) => row.providerReason },
   { name: 'destination_id', type: 'uuid', of: (row) => row.destinationId },
   { name: 'status', type: 'text', of: (row) => row.status },
   { name: 'started_at', type: 'timestamptz', of: (row) => row.startedAt },
@@ -127,7 +131,7 @@ const write = upsert('attempts', columns, ['delivery_id', 'leg', 'number'], repl
 
 export const attempts: Projection = {
   name: 'attempts',
-  version: 1,
+  version: 2,
   tables: ['attempts'],
   prefixes: [stream.prefix],
   statements({ deliveries }) {

@@ -521,9 +521,8 @@ export class Engine {
     }
     if (leg && state.tag === 'active' && typeof end === 'object') {
       // The place in the queue is free while the provider is asked; the leg is not.
-      const { attempt } = end;
-      const settled = this.#settleDoubt(process, { deliveryId: id, state, leg, attempt, unanswered: end });
-      this.#inBackground(id, settled);
+      const doubt = { deliveryId: id, state, leg, attempt: end.attempt, unanswered: end };
+      void this.#inBackground(id, () => this.#settleDoubt(process, doubt));
       return;
     }
     // A stored outcome frees the leg when it is folded. Without one the delivery has changed its mind meanwhile.

@@ -55,6 +55,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.suspendedDeliveries': sensitive('installation'),
   'Query.destination': needs('VIEW_DELIVERY'),
   'Query.destinations': needs('VIEW_DELIVERY'),
+  // Attempts name their providers, so whoever sees attempts may know how those are.
+  'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
   'Query.projections': needs('installation'),
 

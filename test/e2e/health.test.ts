@@ -122,6 +122,32 @@ it('an e-mail goes through the next provider when the first one cannot be reache
   expect(sent.attempts.at(-1)).toMatchObject({ provider: 'spare', status: 'SUCCEEDED' });
   const reason = sent.history.findLast(({ type }) => type === 'AttemptSucceeded')?.data.providerReason;
   expect(reason).toMatch(/^the only one; main: (tried|circuit open)$/);
+  const why = `{ delivery(id: "${id}") { attempts { provider providerReason } } }`;
+  const { delivery } = await waybill.ask<{ delivery: { attempts: object[] } }>(why);
+  expect(delivery.attempts.at(-1)).toEqual({ provider: 'spare', providerReason: reason });
+});
+
+it('providers are shown as they are', async () => {
+  const health = async (scope = '') =>
+    (
+      await waybill.ask<{ providerHealth: object[] }>(
+        `{ providerHealth${scope} { name channel priority weight circuit reason failures failingSince retryAt } }`,
+      )
+    ).providerHealth;
+  const listed = { channel: 'EMAIL', weight: 1 };
+  const well = { circuit: 'closed', reason: null, failures: 0, failingSince: null, retryAt: null };
+  const spare = { ...listed, name: 'spare', priority: 2, ...well };
+  const open = { circuit: expect.stringMatching(/^(open|half-open)$/), failingSince: expect.any(String) };
+  const broken = { reason: `${THRESHOLD} failures in a row`, failures: THRESHOLD, retryAt: expect.any(String) };
+  for (let n = 0; n < THRESHOLD; n++) {
+    const to = [{ channel: 'EMAIL', address: 'ada@b.example' }];
+    await api.until((await api.request({ to, content: { text: 't' } })).id, 'SENT');
+  }
+  await expect
+    .poll(() => health(), wait)
+    .toEqual([{ ...listed, name: 'main', priority: 1, ...open, ...broken }, spare]);
+  expect(await health('(channel: EMAIL)')).toHaveLength(2);
+  expect(await health('(channel: SMS)')).toEqual([]);
 });
 
 it('a destination’s limits are kept and shown, and nonsense is refused', async () => {

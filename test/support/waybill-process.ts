@@ -66,7 +66,7 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 /** As `npm start` has them. */
 const NODE_OPTIONS = ['--max-semi-space-size=64'];
 /** First start on a slow machine: compiling, initdb and migrations. */
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 120_000;
 const READY = /Waybill is ready at (http:\/\/\S+)\/graphql/;
 const KEPT_OUTPUT = 1024 * 1024;
 /** Enough for the load of bench/; every idle one is closed after 4 s. */
@@ -75,7 +75,7 @@ const CONNECTIONS = 128;
 /**
  * Starts `waybill start` on a free port.
  *
- * @throws Error with what it printed, when it ends or is silent for 60 s instead of becoming ready
+ * @throws Error with what it printed, when it ends or is silent for 120 s instead of becoming ready
  */
 export async function startWaybill(options: WaybillOptions = {}): Promise<WaybillProcess> {
   const { env, dataDir, keepData = dataDir !== undefined, nodeOptions = [], cwd = REPOSITORY } = options;
