@@ -225,6 +225,19 @@ export default {
         'with them belongs to the product.',
     ),
 
+    forbid(
+      'channels-load-packages-when-used',
+      { path: '^src/channels/' },
+      {
+        dependencyTypes: ['npm'],
+        dependencyTypesNot: ['type-only'],
+        dynamic: false,
+        pathNot: '^node_modules/(undici|zod|ipaddr\\.js|liquidjs|libphonenumber-js)/',
+      },
+      'Providers’ packages take 10 to 700 ms each to load, and most installations use two of them: an adapter imports its ' +
+        'own with import() when it first sends, so that the start takes as long with thirty adapters as with three.',
+    ),
+
     // Shape.
     forbid(
       'no-circular',

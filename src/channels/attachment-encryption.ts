@@ -17,18 +17,26 @@ export type AttachmentEncryption =
   | { readonly method: 'pdf'; readonly password: string }
   | { readonly method: 'zip'; readonly password: string };
 
-const password = z.string().min(8, 'must have at least 8 characters').max(127, 'must have at most 127 characters');
+const password = z
+  .string()
+  .min(8, 'must have at least 8 characters')
+  .max(127, 'must have at most 127 characters')
+  .describe('Opens them; 8 to 127 characters.')
+  .meta({ secret: true });
+const method = <M extends string>(name: M) =>
+  z.literal(name).describe('How: OpenPGP, an encrypted PDF, or AES-256 zip.');
 
 export const attachmentEncryption = z.discriminatedUnion('method', [
   z.strictObject({
-    method: z.literal('pgp'),
+    method: method('pgp'),
     publicKey: z
       .string()
       .max(100_000)
-      .regex(/^\s*-----BEGIN PGP PUBLIC KEY BLOCK-----/, 'must be an armored OpenPGP public key'),
+      .regex(/^\s*-----BEGIN PGP PUBLIC KEY BLOCK-----/, 'must be an armored OpenPGP public key')
+      .describe('Whom they are for, an armored OpenPGP public key.'),
   }),
-  z.strictObject({ method: z.literal('pdf'), password }),
-  z.strictObject({ method: z.literal('zip'), password }),
+  z.strictObject({ method: method('pdf'), password }),
+  z.strictObject({ method: method('zip'), password }),
 ]);
 
 export async function encrypted(

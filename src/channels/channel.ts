@@ -1,3 +1,4 @@
+import type { z } from 'zod';
 import type {
   Channel,
   Content,
@@ -16,6 +17,11 @@ import type {
  */
 export interface ChannelAdapter {
   describe(): ChannelDescription;
+  /**
+   * The form of the channel's configuration. Every field says what it is (`.describe`), what its absence means
+   * (`.meta({ default })`), and whether it is a secret (`.meta({ secret: true })`): the documentation is made of it.
+   */
+  readonly schema: z.ZodType;
   /** Checks the channel's own configuration object (the value under `config.webhook`, `config.email`, …). */
   validate(config: JsonObject): FieldProblem[];
   /** Reaches the provider without delivering anything to a recipient. */

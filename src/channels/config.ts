@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { FieldProblem, JsonObject } from '../domain/vocabulary.js';
+import type { Egress } from './egress.js';
 import { problemWithTemplate } from './liquid.js';
 
 /** What the schemas of the adapters are made of. */
@@ -19,14 +20,35 @@ export function template(limit: number) {
   });
 }
 
-/** Bound on one attempt, in milliseconds. */
-export const timeout = z.int().min(1).max(120_000);
+/** Bound on one attempt, in milliseconds. `standard` is what the adapter's description says. */
+export function timeout(standard: number) {
+  return z
+    .int()
+    .min(1)
+    .max(120_000)
+    .optional()
+    .describe('Bound on one attempt, in milliseconds.')
+    .meta({ default: standard });
+}
 
-/**
- * What to do with an attempt that a crash has left in doubt: send it again, which may be once too often, or hold it until
- * a person has looked. Default: the channel's own rule.
- */
-export const inDoubt = z.enum(['resend', 'hold']);
+/** For channels whose provider cannot tell a repetition. `standard` is what the adapter's description says. */
+export function inDoubt(standard: 'resend' | 'hold') {
+  return z
+    .enum(['resend', 'hold'])
+    .optional()
+    .describe(
+      'What to do with an attempt that a crash has left in doubt: send it again, which may be once too often, or hold it until a person has looked.',
+    )
+    .meta({ default: standard });
+}
+
+/** Another server than the provider's own: a region, a proxy, a recorder in tests. */
+export function endpoint(egress: Egress, standard: string) {
+  return checked((url) => egress.problemWithUrl(url))
+    .optional()
+    .describe("Base URL of the provider's API.")
+    .meta({ default: standard });
+}
 
 /** What a schema finds wrong, one entry per field, an unknown field under its own name. */
 export function problemsOf(schema: z.ZodType, config: JsonObject): FieldProblem[] {

@@ -69,35 +69,42 @@ const addresses = z.array(checked(problemWithAddress)).max(COPY_LIMIT, `must nam
 export const emailFields = {
   from: checked((text) =>
     senderOf(text) ? undefined : 'must be an e-mail address, or a name with one: Reports <reports@example.com>',
-  ),
+  ).describe('The sender: an address, or a name with one: `Reports <reports@example.com>`.'),
   recipients: z
     .array(checked(problemWithAddress))
     .min(1, 'must name at least one address')
-    .max(RECIPIENT_LIMIT, `must name at most ${RECIPIENT_LIMIT} addresses`),
-  cc: addresses.optional(),
-  bcc: addresses.optional(),
-  replyTo: checked(problemWithAddress).optional(),
-  subject: template(1_000).optional(),
-  bodyTemplate: template(100_000).optional(),
-  htmlTemplate: template(100_000).optional(), // values are escaped for HTML
+    .max(RECIPIENT_LIMIT, `must name at most ${RECIPIENT_LIMIT} addresses`)
+    .describe('Who gets each message, all of them in one; 1 to 100 addresses.'),
+  cc: addresses.optional().describe('Who gets a copy of each message, for all to see.'),
+  bcc: addresses.optional().describe('Who gets a copy of each message, for nobody to see.'),
+  replyTo: checked(problemWithAddress).optional().describe('Where answers go. Default: the sender.'),
+  subject: template(1_000).optional().describe('Liquid template of the subject; wins over the subject of the request.'),
+  bodyTemplate: template(100_000)
+    .optional()
+    .describe('Liquid template of the text; wins over the text of the request.'),
+  htmlTemplate: template(100_000)
+    .optional()
+    .describe('Liquid template of the HTML, values are escaped; wins over the HTML of the request.'),
   headers: z
     .record(z.string(), z.string())
     .superRefine((headers, context) => {
       for (const { path, problem } of headerProblems(headers))
         context.addIssue({ code: 'custom', path: path === '' ? [] : [path], message: problem });
     })
-    .optional(),
-  /** How the recipient can end it. The URL is a template too (`{{deliveryId}}`) and takes the POST of RFC 8058. */
+    .optional()
+    .describe('Header fields of your own, by name.'),
   unsubscribe: z
     .strictObject({
       url: template(2_000)
         .refine((url) => url.startsWith('https://'), 'must be an https URL')
-        .optional(),
-      mailto: checked(problemWithAddress).optional(),
+        .optional()
+        .describe('A template too (`{{deliveryId}}`); takes the POST of RFC 8058.'),
+      mailto: checked(problemWithAddress).optional().describe('Takes a message that ends it.'),
     })
     .refine(({ url, mailto }) => url !== undefined || mailto !== undefined, 'must have a url or a mailto')
-    .optional(),
-  attachmentEncryption: attachmentEncryption.optional(),
+    .optional()
+    .describe('How the recipient can end it: List-Unsubscribe, with one click where there is a URL.'),
+  attachmentEncryption: attachmentEncryption.optional().describe('How attachments are encrypted. Default: not at all.'),
 };
 
 /** The secrets among them. */

@@ -1,4 +1,4 @@
-import { createTransport, type SendMailOptions, type SMTPTransportOptions } from 'nodemailer';
+import type { createTransport, SendMailOptions, SMTPTransportOptions } from 'nodemailer';
 import type { Egress } from './egress.js';
 
 /**
@@ -30,6 +30,8 @@ export interface Progress {
   handedOver: boolean;
 }
 
+type CreateTransport = typeof createTransport;
+
 interface Pool {
   readonly transport: ReturnType<typeof createPool>;
   inUse: number;
@@ -46,7 +48,7 @@ export class SmtpConnections {
 
   /** Rejects with nodemailer's errors, or with those of the egress. */
   async send(server: SmtpServer, mail: SendMailOptions, progress: Progress) {
-    const pool = this.#acquire(server);
+    const pool = this.#acquire(server, (await import('nodemailer')).createTransport);
     const tracked: SendMailOptions & Tracked = { ...mail, progress };
     try {
       return await pool.transport.sendMail(tracked);
@@ -58,6 +60,7 @@ export class SmtpConnections {
 
   /** Connects, greets, negotiates TLS, logs in and says goodbye, on a connection of its own. */
   async verify(server: SmtpServer, signal: AbortSignal): Promise<void> {
+    const { createTransport } = await import('nodemailer');
     await createTransport(this.#options(server, signal)).verify();
   }
 
@@ -67,10 +70,10 @@ export class SmtpConnections {
     this.#pools.clear();
   }
 
-  #acquire(server: SmtpServer): Pool {
+  #acquire(server: SmtpServer, create: CreateTransport): Pool {
     const { host, port, secure, requireTls, auth } = server;
     const key = JSON.stringify([host, port, secure, requireTls, auth?.user, auth?.pass]);
-    const pool = this.#pools.get(key) ?? { transport: createPool(this.#options(server)), inUse: 0 };
+    const pool = this.#pools.get(key) ?? { transport: createPool(create, this.#options(server)), inUse: 0 };
     pool.inUse += 1;
     this.#pools.delete(key);
     this.#pools.set(key, pool);
@@ -114,8 +117,8 @@ interface Tracked {
   readonly progress: Progress;
 }
 
-function createPool(options: SMTPTransportOptions) {
-  const transport = createTransport({
+function createPool(create: CreateTransport, options: SMTPTransportOptions) {
+  const transport = create({
     ...options,
     pool: true,
     maxConnections: CONNECTIONS,

@@ -52,6 +52,8 @@ const HOUSE: Record<string, string[]> = {
     "import { a } from '../http.js'",
     "import { b } from '../../domain/vocabulary.js'",
     "import { request } from 'undici'",
+    "import type { Twilio } from 'twilio'",
+    "const sdk = await import('twilio')",
   ],
   'src/channels/registry.ts': ["import { a } from './adapters/webhook.js'", "import { b } from './adapters/twilio.js'"],
   'src/projections/deliveries.ts': [
@@ -141,8 +143,14 @@ const OFFENCES: readonly Offence[] = [
   ['src/sagas/x-nest.ts', "import { Injectable } from '@nestjs/common'", 'no-framework-in-the-core'],
   ['src/sagas/x-saga.ts', "import { Saga } from '@nestjs/cqrs'", 'no-framework-in-the-core', 'no-cqrs-events'],
   ['src/channels/x.ts', "import { a } from '../domain/delivery.js'", 'channels-know-vocabulary-only'],
-  ['src/channels/x-nest.ts', "import { Injectable } from '@nestjs/common'", 'no-framework-in-the-core'],
-  ['src/channels/x-database.ts', "import pg from 'pg'", 'no-database-in-channels'],
+  [
+    'src/channels/x-nest.ts',
+    "import { Injectable } from '@nestjs/common'",
+    'no-framework-in-the-core',
+    'channels-load-packages-when-used',
+  ],
+  ['src/channels/x-sdk.ts', "import { Twilio } from 'twilio'", 'channels-load-packages-when-used'],
+  ['src/channels/x-database.ts', "import pg from 'pg'", 'no-database-in-channels', 'channels-load-packages-when-used'],
   ['src/channels/x-registry.ts', "import { a } from './registry.js'", 'channels-do-not-know-registry'],
   ['src/channels/x-helper.ts', "import { a } from './adapters/webhook.js'", 'only-registry-imports-adapters'],
   [
@@ -187,6 +195,7 @@ const LISTED = [
   '@nestjs/graphql',
   'lmdb',
   'pg',
+  'twilio',
   'undici',
 ];
 const MANIFEST = {

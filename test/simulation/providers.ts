@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -204,6 +205,7 @@ type Receive = (
 ) => Promise<SendOutcome>;
 
 class SimulatedAdapter implements ChannelAdapter {
+  readonly schema = z.looseObject({});
   readonly #description: ChannelDescription;
   readonly #receive: Receive;
 

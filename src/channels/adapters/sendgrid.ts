@@ -1,4 +1,4 @@
-import { type MailDataRequired, MailService } from '@sendgrid/mail';
+import type { MailDataRequired, MailService as MailServiceClass } from '@sendgrid/mail';
 import { z } from 'zod';
 import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import type {
@@ -9,7 +9,7 @@ import type {
   SendOptions,
   SendOutcome,
 } from '../channel.js';
-import { checked, inDoubt, problemsOf, timeout } from '../config.js';
+import { endpoint, inDoubt, problemsOf, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import {
   type ComposedEmail,
@@ -60,18 +60,23 @@ interface SdkRequest {
 export class SendGridAdapter implements ChannelAdapter {
   readonly #egress: Egress;
   readonly #userAgent: string;
-  readonly #schema: z.ZodType;
+  readonly schema: z.ZodType;
 
   constructor(egress: Egress, userAgent: string) {
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.#schema = z.strictObject({
-      service: z.literal('sendgrid'),
-      apiKey: z.string().regex(/^[\x21-\x7e]{1,200}$/, 'must be printable and without spaces'),
-      /** Default https://api.sendgrid.com; https://api.eu.sendgrid.com keeps the data in the European Union. */
-      endpoint: checked((url) => egress.problemWithUrl(url)).optional(),
-      timeout: timeout.optional(), // milliseconds, default 30,000
-      inDoubt: inDoubt.optional(), // default resend
+    this.schema = z.strictObject({
+      service: z.literal('sendgrid').describe('Chooses this provider.'),
+      apiKey: z
+        .string()
+        .regex(/^[\x21-\x7e]{1,200}$/, 'must be printable and without spaces')
+        .describe('An API key with the permission mail.send.')
+        .meta({ secret: true }),
+      endpoint: endpoint(egress, ENDPOINT).describe(
+        "Base URL of the provider's API; https://api.eu.sendgrid.com keeps the data in the European Union.",
+      ),
+      timeout: timeout(DESCRIPTION.limits.timeoutMs),
+      inDoubt: inDoubt('resend'),
       ...emailFields,
     });
   }
@@ -81,7 +86,7 @@ export class SendGridAdapter implements ChannelAdapter {
   }
 
   validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.#schema, config);
+    return problemsOf(this.schema, config);
   }
 
   withAddress(config: JsonObject, address: string): JsonObject {
@@ -111,6 +116,8 @@ export class SendGridAdapter implements ChannelAdapter {
     const mail = await compose(message, { attemptKey, maxBytes: DESCRIPTION.limits.maxBytes });
     if (mail.kind === 'rejected') return mail;
     let result: HttpResult | undefined;
+    // Loaded when the first message is sent, as are all SDKs: most installations never need most of them.
+    const { MailService } = (await import('@sendgrid/mail')) as unknown as { MailService: typeof MailServiceClass };
     const service = new MailService();
     // The SDK checks and writes the request. Its own client would send it through axios, which follows redirects, obeys
     // proxy variables and connects to any address; so the request leaves through the guard instead.

@@ -48,29 +48,54 @@ const SIGNED_HEADERS =
 
 export class SmtpAdapter implements ChannelAdapter {
   readonly #connections: SmtpConnections;
-  readonly #schema: z.ZodType;
+  readonly schema: z.ZodType;
   constructor(egress: Egress) {
     this.#connections = new SmtpConnections(egress);
-    this.#schema = z.strictObject({
-      service: z.literal('smtp'),
-      host: checked((host) => (HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address')),
-      port: z.int().min(1).max(65_535).optional(), // default 465 when secure, else 587
-      secure: z.boolean().optional(), // TLS from the first byte; default false, which still takes STARTTLS if offered
-      /** Refuse to go on without TLS. Default: true when there is a login and the server is not in an allowed network. */
-      requireTls: z.boolean().optional(),
-      auth: z.strictObject({ user: z.string().min(1), pass: z.string().min(1) }).optional(),
-      /** Signs every message (RFC 6376): `<selector>._domainkey.<domain>` in DNS has the public key. */
+    this.schema = z.strictObject({
+      service: z.literal('smtp').describe('Chooses this provider.'),
+      host: checked((host) =>
+        HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address',
+      ).describe('The server: a host name or an address.'),
+      port: z
+        .int()
+        .min(1)
+        .max(65_535)
+        .optional()
+        .describe('Its port. Where `secure` is set, 465 unless said otherwise.')
+        .meta({ default: 587 }),
+      secure: z
+        .boolean()
+        .optional()
+        .describe('TLS from the first byte. Without it STARTTLS is taken where the server offers it.')
+        .meta({ default: false }),
+      requireTls: z
+        .boolean()
+        .optional()
+        .describe('Refuse to go on without TLS. Default: true with a login and a server outside the allowed networks.'),
+      auth: z
+        .strictObject({
+          user: z.string().min(1).describe('Name of the account.'),
+          pass: z.string().min(1).describe('Its password.').meta({ secret: true }),
+        })
+        .optional()
+        .describe('Login at the server. Without it mail is handed in anonymously.'),
       dkim: z
         .strictObject({
-          domain: z.string().regex(HOST, 'must be a domain name'),
-          selector: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/, 'must be a DNS label'),
+          domain: z.string().regex(HOST, 'must be a domain name').describe('The domain that signs.'),
+          selector: z
+            .string()
+            .regex(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/, 'must be a DNS label')
+            .describe('Names the key: `<selector>._domainkey.<domain>` in DNS has the public one.'),
           privateKey: checked((key) =>
             isPrivateKey(key) ? undefined : 'must be a PEM private key, RSA of 1024 bits or more',
-          ),
+          )
+            .describe('The private key, PEM.')
+            .meta({ secret: true }),
         })
-        .optional(),
-      timeout: timeout.optional(), // milliseconds, default 30,000
-      inDoubt: inDoubt.optional(), // default resend
+        .optional()
+        .describe('Signs every message (DKIM, RFC 6376).'),
+      timeout: timeout(DESCRIPTION.limits.timeoutMs),
+      inDoubt: inDoubt('resend'),
       ...emailFields,
     });
   }
@@ -80,7 +105,7 @@ export class SmtpAdapter implements ChannelAdapter {
   }
 
   validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.#schema, config);
+    return problemsOf(this.schema, config);
   }
 
   withAddress(config: JsonObject, address: string): JsonObject {

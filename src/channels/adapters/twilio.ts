@@ -12,7 +12,7 @@ import type {
   SendOptions,
   SendOutcome,
 } from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
+import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import { categoryOf, exchange, type HttpResult, refusedByHttp } from '../http.js';
 import { render, templateError, variablesOf } from '../liquid.js';
@@ -76,22 +76,29 @@ const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
 
 export class TwilioAdapter implements ChannelAdapter {
   readonly #egress: Egress;
-  readonly #schema: z.ZodType;
+  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
     this.#egress = egress;
-    this.#schema = z.strictObject({
-      service: z.literal('twilio'),
-      accountSid: z.string().regex(/^AC[0-9a-fA-F]{32}$/, 'must be AC and 32 hexadecimal digits'),
-      authToken: z.string().min(1).max(200),
+    this.schema = z.strictObject({
+      service: z.literal('twilio').describe('Chooses this provider.'),
+      accountSid: z
+        .string()
+        .regex(/^AC[0-9a-fA-F]{32}$/, 'must be AC and 32 hexadecimal digits')
+        .describe('The account.'),
+      authToken: z.string().min(1).max(200).describe('Its token.').meta({ secret: true }),
       from: checked((text) =>
         isSender(text) ? undefined : 'must be an E.164 number, a short code, 1 to 11 letters and digits, or an MG… SID',
+      ).describe(
+        'The sender: a number, a short code, a name of 1 to 11 letters and digits, or a messaging service (MG…).',
       ),
-      to: checked(problemWithNumber),
-      bodyTemplate: template(10_000).optional(), // wins over the text of the request
-      endpoint: checked((url) => egress.problemWithUrl(url)).optional(), // default https://api.twilio.com
-      timeout: timeout.optional(), // milliseconds, default 15,000
-      inDoubt: inDoubt.optional(), // default hold
+      to: checked(problemWithNumber).describe('The recipient, as +15551234567.'),
+      bodyTemplate: template(10_000)
+        .optional()
+        .describe('Liquid template of the text; wins over the text of the request.'),
+      endpoint: endpoint(egress, 'https://api.twilio.com'),
+      timeout: timeout(DESCRIPTION.limits.timeoutMs),
+      inDoubt: inDoubt('hold'),
     });
   }
 
@@ -100,7 +107,7 @@ export class TwilioAdapter implements ChannelAdapter {
   }
 
   validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.#schema, config);
+    return problemsOf(this.schema, config);
   }
 
   withAddress(config: JsonObject, address: string): JsonObject {

@@ -74,31 +74,47 @@ interface Target {
 export class WebhookAdapter implements ChannelAdapter {
   readonly #egress: Egress;
   readonly #userAgent: string;
-  readonly #schema: z.ZodType;
+  readonly schema: z.ZodType;
   /** By identity: a configuration is replaced and never changed, and lives as long as its owner keeps it cached. */
   readonly #targets = new WeakMap<JsonObject, Target>();
 
   constructor(egress: Egress, userAgent: string) {
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.#schema = z.strictObject({
-      url: checked((url) => egress.problemWithUrl(url)),
-      method: z.enum(['POST', 'PUT', 'PATCH']).optional(), // default POST
-      headers: headers.optional(),
-      timeout: timeout.optional(), // milliseconds, default 15,000
-      secret: secret.optional(), // without one nothing is signed
-      /** Signs too until then, so that the receiver can change over at its own time. */
-      previousSecret: secret.optional(),
-      previousSecretUntil: z.iso.datetime({ offset: true }).optional(),
-      /** Read by the delivery engine, not here. Delays in milliseconds. */
+    this.schema = z.strictObject({
+      url: checked((url) => egress.problemWithUrl(url)).describe('Where messages are sent to, http or https.'),
+      method: z
+        .enum(['POST', 'PUT', 'PATCH'])
+        .optional()
+        .describe('HTTP method of the request.')
+        .meta({ default: 'POST' }),
+      headers: headers
+        .optional()
+        .describe(
+          'Headers of the request. Those whose name has auth, token, key, secret, cookie, password or credential in it are secrets.',
+        ),
+      timeout: timeout(DESCRIPTION.limits.timeoutMs),
+      secret: secret
+        .optional()
+        .describe('Signs each message (Standard Webhooks, HMAC-SHA256). Made by Waybill where none is given.')
+        .meta({ secret: true }),
+      previousSecret: secret
+        .optional()
+        .describe('The secret before this one. Signs too, so that the receiver can change over at its own time.')
+        .meta({ secret: true }),
+      previousSecretUntil: z.iso
+        .datetime({ offset: true })
+        .optional()
+        .describe('When the previous secret stops signing. Without it, it never does.'),
       retryConfig: z
         .strictObject({
-          maxRetries: z.int().min(0).max(100).optional(),
-          backoffMultiplier: z.number().min(1).max(10).optional(),
-          initialDelay: z.int().min(0).optional(),
-          maxBackoffDelay: z.int().min(0).optional(),
+          maxRetries: z.int().min(0).max(100).optional().describe('Attempts after the first one.'),
+          backoffMultiplier: z.number().min(1).max(10).optional().describe('What each delay is to the one before.'),
+          initialDelay: z.int().min(0).optional().describe('Before the second attempt, in milliseconds.'),
+          maxBackoffDelay: z.int().min(0).optional().describe('No delay is longer, in milliseconds.'),
         })
-        .optional(),
+        .optional()
+        .describe("How failed attempts are repeated. The destination's `retry` says more, and wins."),
     });
   }
 
@@ -107,7 +123,7 @@ export class WebhookAdapter implements ChannelAdapter {
   }
 
   validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.#schema, config);
+    return problemsOf(this.schema, config);
   }
 
   withAddress(config: JsonObject, address: string): JsonObject {

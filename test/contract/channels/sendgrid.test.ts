@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SendGridAdapter } from '../../../src/channels/adapters/sendgrid.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
+import type { Reaction } from '../../support/peers/http-peer.js';
 import { type SendGridRecorder, sendGridError, startSendGridRecorder } from '../../support/peers/sendgrid-recorder.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
 
@@ -22,44 +22,50 @@ const REACTIONS: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
   drops: () => 'drop',
 };
 
-conforms(
-  {
-    name: 'sendgrid',
-    create: (egress) => new SendGridAdapter(egress, 'Waybill/test'),
-    async start() {
-      const recorder = await startSendGridRecorder({ apiKey: API_KEY });
-      return {
-        config: {
-          service: 'sendgrid',
-          apiKey: API_KEY,
-          endpoint: recorder.url,
-          from: 'Reports <reports@sender.example>',
-          recipients: ['ada@example.com'],
-        },
-        behave: (behaviour) => {
-          recorder.respond = REACTIONS[behaviour];
-        },
-        seen: () => recorder.requests.length,
-        accepted: () => recorder.received.length,
-        close: recorder.close,
-      };
-    },
-    bad: [
-      { change: { service: 'smtp' }, path: 'service' },
-      { change: { apiKey: 'with\nbreak' }, path: 'apiKey' },
-      { change: { endpoint: 'http://192.168.0.1' }, path: 'endpoint' },
-      { change: { from: 'Reports' }, path: 'from' },
-      { change: { recipients: ['ada'] }, path: 'recipients.0' },
-      { change: { host: 'mail.example.com' }, path: 'host' },
-    ],
-    redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
-    addresses: { good: 'grace@example.com', bad: 'grace example.com' },
-    content,
-    confidential: [API_KEY, 'ada@example.com', 'Ada Lovelace'],
-    retryAfterMs: 30_000,
+conforms({
+  name: 'sendgrid',
+  create: (egress) => new SendGridAdapter(egress, 'Waybill/test'),
+  async start() {
+    const recorder = await startSendGridRecorder({ apiKey: API_KEY });
+    return {
+      config: {
+        service: 'sendgrid',
+        apiKey: API_KEY,
+        endpoint: recorder.url,
+        from: 'Reports <reports@sender.example>',
+        recipients: ['ada@example.com'],
+      },
+      port: recorder.port,
+      answer: (reaction: Reaction) => {
+        recorder.respond = () => reaction;
+      },
+      behave: (behaviour: Behaviour) => {
+        recorder.respond = REACTIONS[behaviour];
+      },
+      seen: () => recorder.requests.length,
+      accepted: () => recorder.received.length,
+      close: recorder.close,
+    };
   },
-  unusedPort,
-);
+  bad: [
+    { change: { service: 'smtp' }, path: 'service' },
+    { change: { apiKey: 'with\nbreak' }, path: 'apiKey' },
+    { change: { endpoint: 'http://192.168.0.1' }, path: 'endpoint' },
+    { change: { from: 'Reports' }, path: 'from' },
+    { change: { recipients: ['ada'] }, path: 'recipients.0' },
+    { change: { host: 'mail.example.com' }, path: 'host' },
+  ],
+  refusals: [
+    { when: '400', behave: (peer) => peer.answer(sendGridError(400, QUOTE, 'subject')), category: 'VALIDATION' },
+    { when: '404', behave: (peer) => peer.answer(sendGridError(404, QUOTE)), category: 'PERMANENT' },
+    { when: '413', behave: (peer) => peer.answer(sendGridError(413, QUOTE)), category: 'VALIDATION' },
+  ],
+  redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
+  addresses: { good: 'grace@example.com', bad: 'grace example.com' },
+  content,
+  confidential: [API_KEY, 'ada@example.com', 'Ada Lovelace'],
+  retryAfterMs: 30_000,
+});
 
 describe('sendgrid', () => {
   let recorder: SendGridRecorder;

@@ -3,7 +3,6 @@ import { SmtpAdapter } from '../../../src/channels/adapters/smtp.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { LOCALHOST } from '../../support/peers/certificate.js';
-import { unusedPort } from '../../support/peers/http-peer.js';
 import { type SmtpPeer, type SmtpPeerOptions, type SmtpReaction, startSmtpPeer } from '../../support/peers/smtp.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
 
@@ -20,60 +19,77 @@ const REACTIONS: Readonly<Record<Behaviour, SmtpReaction>> = {
   drops: 'drop',
 };
 
-conforms(
-  {
-    name: 'smtp',
-    create: (egress) => new SmtpAdapter(egress),
-    async start() {
-      const peer = await startSmtpPeer({ auth: LOGIN });
-      let reaction: SmtpReaction;
-      let seen = 0;
-      peer.onRecipient = () => {
-        seen += 1;
-        return reaction;
-      };
-      return {
-        config: {
-          service: 'smtp',
-          host: peer.host,
-          port: peer.port,
-          auth: LOGIN,
-          from: 'Reports <reports@sender.example>',
-          recipients: ['ada@example.com'],
-        },
-        behave: (behaviour) => {
-          reaction = REACTIONS[behaviour];
-        },
-        seen: () => seen,
-        accepted: () => peer.received.length,
-        close: peer.close,
-      };
-    },
-    bad: [
-      { change: { service: 'carrier pigeon' }, path: 'service' },
-      { change: { host: '' }, path: 'host' },
-      { change: { host: 'two words' }, path: 'host' },
-      { change: { host: '10.0.0.1' }, path: 'host' },
-      { change: { port: 70_000 }, path: 'port' },
-      { change: { auth: { user: 'a' } }, path: 'auth.pass' },
-      { change: { from: 'nobody' }, path: 'from' },
-      { change: { from: 'a\r\nBcc: x <a@example.com>' }, path: 'from' },
-      { change: { recipients: [] }, path: 'recipients' },
-      { change: { recipients: ['a@example.com', 'a@b@example.com'] }, path: 'recipients.1' },
-      { change: { recipients: [`${'a'.repeat(65)}@example.com`] }, path: 'recipients.0' },
-      { change: { recipients: Array.from({ length: 101 }, (_, i) => `r${i}@example.com`) }, path: 'recipients' },
-      { change: { subject: '{{ date' }, path: 'subject' },
-      { change: { bodyTemplate: '{% if %}' }, path: 'bodyTemplate' },
-      { change: { apiKey: 'SG.x' }, path: 'apiKey' },
-    ],
-    redirect: (port) => ({ port }),
-    addresses: { good: 'grace.hopper+waybill@example.com', bad: 'grace@' },
-    content,
-    confidential: [LOGIN.pass, 'ada@example.com', 'Ada Lovelace', '555 123 4567'],
-    limitedCategory: 'TEMPORARY', // SMTP has no word for it, and cannot say how long
+conforms({
+  name: 'smtp',
+  create: (egress) => new SmtpAdapter(egress),
+  async start() {
+    const peer = await startSmtpPeer({ auth: LOGIN });
+    let reaction: SmtpReaction;
+    let seen = 0;
+    peer.onRecipient = () => {
+      seen += 1;
+      return reaction === 'drop' ? undefined : reaction;
+    };
+    peer.onMessage = () => (reaction === 'drop' ? 'drop' : undefined);
+    return {
+      config: {
+        service: 'smtp',
+        host: peer.host,
+        port: peer.port,
+        auth: LOGIN,
+        from: 'Reports <reports@sender.example>',
+        recipients: ['ada@example.com'],
+      },
+      port: peer.port,
+      answer: (next: SmtpReaction) => {
+        reaction = next;
+      },
+      behave: (behaviour: Behaviour) => {
+        reaction = REACTIONS[behaviour];
+      },
+      seen: () => seen,
+      accepted: () => peer.received.length,
+      close: peer.close,
+    };
   },
-  unusedPort,
-);
+  bad: [
+    { change: { service: 'carrier pigeon' }, path: 'service' },
+    { change: { host: '' }, path: 'host' },
+    { change: { host: 'two words' }, path: 'host' },
+    { change: { host: '10.0.0.1' }, path: 'host' },
+    { change: { port: 70_000 }, path: 'port' },
+    { change: { auth: { user: 'a' } }, path: 'auth.pass' },
+    { change: { from: 'nobody' }, path: 'from' },
+    { change: { from: 'a\r\nBcc: x <a@example.com>' }, path: 'from' },
+    { change: { recipients: [] }, path: 'recipients' },
+    { change: { recipients: ['a@example.com', 'a@b@example.com'] }, path: 'recipients.1' },
+    { change: { recipients: [`${'a'.repeat(65)}@example.com`] }, path: 'recipients.0' },
+    { change: { recipients: Array.from({ length: 101 }, (_, i) => `r${i}@example.com`) }, path: 'recipients' },
+    { change: { subject: '{{ date' }, path: 'subject' },
+    { change: { bodyTemplate: '{% if %}' }, path: 'bodyTemplate' },
+    { change: { apiKey: 'SG.x' }, path: 'apiKey' },
+  ],
+  refusals: [
+    {
+      when: 'an unknown mailbox',
+      behave: (peer) => peer.answer({ code: 550, text: `5.1.1 ${QUOTE}` }),
+      category: 'PERMANENT',
+      code: 'SMTP_550',
+    },
+    {
+      when: 'a message too big',
+      behave: (peer) => peer.answer({ code: 552, text: `5.3.4 ${QUOTE}` }),
+      category: 'VALIDATION',
+      code: 'SMTP_552',
+    },
+    { when: 'a wrong password', change: { auth: { ...LOGIN, pass: 'wrong' } }, category: 'AUTHENTICATION' },
+  ],
+  redirect: (port) => ({ port }),
+  addresses: { good: 'grace.hopper+waybill@example.com', bad: 'grace@' },
+  content,
+  confidential: [LOGIN.pass, 'ada@example.com', 'Ada Lovelace', '555 123 4567'],
+  limitedCategory: 'TEMPORARY', // SMTP has no word for it, and cannot say how long
+});
 
 describe('smtp', () => {
   let peer: SmtpPeer;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TwilioAdapter } from '../../../src/channels/adapters/twilio.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
+import type { Reaction } from '../../support/peers/http-peer.js';
 import {
   MAGIC_NUMBERS,
   startTwilioRecorder,
@@ -33,41 +33,48 @@ const configFor = (recorder: TwilioRecorder, change: JsonObject = {}): JsonObjec
   ...change,
 });
 
-conforms(
-  {
-    name: 'twilio',
-    create: (egress) => new TwilioAdapter(egress),
-    async start() {
-      const recorder = await startTwilioRecorder();
-      return {
-        config: configFor(recorder),
-        behave: (behaviour) => {
-          recorder.respond = REACTIONS[behaviour];
-        },
-        seen: () => recorder.requests.length,
-        accepted: () => recorder.received.length,
-        close: recorder.close,
-      };
-    },
-    bad: [
-      { change: { service: 'pager' }, path: 'service' },
-      { change: { accountSid: 'AC123' }, path: 'accountSid' },
-      { change: { authToken: '' }, path: 'authToken' },
-      { change: { to: '0151 2345678' }, path: 'to' },
-      { change: { to: '+1234567' }, path: 'to' },
-      { change: { to: ['+14155552671'] }, path: 'to' },
-      { change: { from: 'A name that is too long' }, path: 'from' },
-      { change: { endpoint: 'http://10.1.2.3' }, path: 'endpoint' },
-      { change: { bodyTemplate: '{{ a | no_such_filter }}' }, path: 'bodyTemplate' },
-    ],
-    redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
-    addresses: { good: '+4915123456789', bad: '015123456789' },
-    content,
-    confidential: ['4711', MAGIC_NUMBERS.valid, 'f00dfacef00dface'],
-    retryAfterMs: 3_000,
+conforms({
+  name: 'twilio',
+  create: (egress) => new TwilioAdapter(egress),
+  async start() {
+    const recorder = await startTwilioRecorder();
+    return {
+      config: configFor(recorder),
+      port: Number(new URL(recorder.url).port),
+      answer: (reaction: Reaction) => {
+        recorder.respond = () => reaction;
+      },
+      behave: (behaviour: Behaviour) => {
+        recorder.respond = REACTIONS[behaviour];
+      },
+      seen: () => recorder.requests.length,
+      accepted: () => recorder.received.length,
+      close: recorder.close,
+    };
   },
-  unusedPort,
-);
+  bad: [
+    { change: { service: 'pager' }, path: 'service' },
+    { change: { accountSid: 'AC123' }, path: 'accountSid' },
+    { change: { authToken: '' }, path: 'authToken' },
+    { change: { to: '0151 2345678' }, path: 'to' },
+    { change: { to: '+1234567' }, path: 'to' },
+    { change: { to: ['+14155552671'] }, path: 'to' },
+    { change: { from: 'A name that is too long' }, path: 'from' },
+    { change: { endpoint: 'http://10.1.2.3' }, path: 'endpoint' },
+    { change: { bodyTemplate: '{{ a | no_such_filter }}' }, path: 'bodyTemplate' },
+  ],
+  refusals: [
+    { when: '21211', behave: (peer) => peer.answer(twilioError(400, 21211, QUOTE)), category: 'VALIDATION' },
+    { when: '21408', behave: (peer) => peer.answer(twilioError(400, 21408, QUOTE)), category: 'CONFIGURATION' },
+    { when: '21610', behave: (peer) => peer.answer(twilioError(400, 21610, QUOTE)), category: 'PERMANENT' },
+    { when: '21611', behave: (peer) => peer.answer(twilioError(429, 21611, QUOTE)), category: 'RATE_LIMIT' },
+  ],
+  redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
+  addresses: { good: '+4915123456789', bad: '015123456789' },
+  content,
+  confidential: ['4711', MAGIC_NUMBERS.valid, 'f00dfacef00dface'],
+  retryAfterMs: 3_000,
+});
 
 describe('twilio', () => {
   let recorder: TwilioRecorder;

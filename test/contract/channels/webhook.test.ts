@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebhookAdapter } from '../../../src/channels/adapters/webhook.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
-import { type Reaction, unusedPort } from '../../support/peers/http-peer.js';
+import type { Reaction } from '../../support/peers/http-peer.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
 
@@ -22,54 +22,61 @@ const REACTIONS: Readonly<Record<Behaviour, Reaction>> = {
   drops: 'drop',
 };
 
-conforms(
-  {
-    name: 'webhook',
-    create: (egress) => new WebhookAdapter(egress, 'Waybill/test'),
-    async start() {
-      const receiver = await startWebhookReceiver();
-      let accepted = 0;
-      let reaction = REACTIONS.accepts;
-      receiver.respond = ({ method }) => {
-        if (reaction === REACTIONS.accepts && method !== 'HEAD') accepted += 1;
-        return reaction;
-      };
-      return {
-        config: { url: receiver.url, secret: SECRET, headers: { Authorization: TOKEN } },
-        behave: (behaviour) => {
-          reaction = REACTIONS[behaviour];
-        },
-        seen: () => receiver.received.length,
-        accepted: () => accepted,
-        close: receiver.close,
-      };
-    },
-    bad: [
-      { change: { url: 'ftp://example.com/' }, path: 'url' },
-      { change: { url: 'https://user:pass@example.com/' }, path: 'url' },
-      { change: { url: 'http://169.254.169.254/latest/meta-data' }, path: 'url' },
-      { change: { url: 'nonsense' }, path: 'url' },
-      { change: { method: 'DELETE' }, path: 'method' },
-      { change: { timeout: 0 }, path: 'timeout' },
-      { change: { timeout: 120_001 }, path: 'timeout' },
-      { change: { secret: 'a plain pass phrase' }, path: 'secret' },
-      { change: { secret: `whsec_${Buffer.alloc(8).toString('base64')}` }, path: 'secret' },
-      { change: { previousSecretUntil: 'tomorrow' }, path: 'previousSecretUntil' },
-      { change: { headers: { 'Webhook-Id': 'mine' } }, path: 'headers.Webhook-Id' },
-      { change: { headers: { Host: 'elsewhere' } }, path: 'headers.Host' },
-      { change: { headers: { 'X-Injected': 'a\r\nB: c' } }, path: 'headers.X-Injected' },
-      { change: { headers: { 'bad name': 'x' } }, path: 'headers.bad name' },
-      { change: { retryConfig: { maxRetries: -1 } }, path: 'retryConfig.maxRetries' },
-      { change: { retryConfig: { retries: 1 } }, path: 'retryConfig.retries' },
-    ],
-    redirect: (port) => ({ url: `http://127.0.0.1:${port}/` }),
-    addresses: { good: 'https://hooks.example.com/in', bad: 'http://[::1]/in' },
-    content,
-    confidential: [TOKEN, SECRET, 'Ada Lovelace', 'ada@example.com', 'Quarterly figures'],
-    retryAfterMs: 7_000,
+conforms({
+  name: 'webhook',
+  create: (egress) => new WebhookAdapter(egress, 'Waybill/test'),
+  async start() {
+    const receiver = await startWebhookReceiver();
+    let accepted = 0;
+    let reaction = REACTIONS.accepts;
+    receiver.respond = ({ method }) => {
+      if (reaction === REACTIONS.accepts && method !== 'HEAD') accepted += 1;
+      return reaction;
+    };
+    return {
+      config: { url: receiver.url, secret: SECRET, headers: { Authorization: TOKEN } },
+      port: receiver.port,
+      answer: (next: Reaction) => {
+        reaction = next;
+      },
+      behave: (behaviour: Behaviour) => {
+        reaction = REACTIONS[behaviour];
+      },
+      seen: () => receiver.received.length,
+      accepted: () => accepted,
+      close: receiver.close,
+    };
   },
-  unusedPort,
-);
+  bad: [
+    { change: { url: 'ftp://example.com/' }, path: 'url' },
+    { change: { url: 'https://user:pass@example.com/' }, path: 'url' },
+    { change: { url: 'http://169.254.169.254/latest/meta-data' }, path: 'url' },
+    { change: { url: 'nonsense' }, path: 'url' },
+    { change: { method: 'DELETE' }, path: 'method' },
+    { change: { timeout: 0 }, path: 'timeout' },
+    { change: { timeout: 120_001 }, path: 'timeout' },
+    { change: { secret: 'a plain pass phrase' }, path: 'secret' },
+    { change: { secret: `whsec_${Buffer.alloc(8).toString('base64')}` }, path: 'secret' },
+    { change: { previousSecretUntil: 'tomorrow' }, path: 'previousSecretUntil' },
+    { change: { headers: { 'Webhook-Id': 'mine' } }, path: 'headers.Webhook-Id' },
+    { change: { headers: { Host: 'elsewhere' } }, path: 'headers.Host' },
+    { change: { headers: { 'X-Injected': 'a\r\nB: c' } }, path: 'headers.X-Injected' },
+    { change: { headers: { 'bad name': 'x' } }, path: 'headers.bad name' },
+    { change: { retryConfig: { maxRetries: -1 } }, path: 'retryConfig.maxRetries' },
+    { change: { retryConfig: { retries: 1 } }, path: 'retryConfig.retries' },
+  ],
+  refusals: [
+    { when: '400', behave: (peer) => peer.answer({ status: 400, body: QUOTE }), category: 'VALIDATION' },
+    { when: '404', behave: (peer) => peer.answer({ status: 404, body: QUOTE }), category: 'PERMANENT' },
+    { when: '410', behave: (peer) => peer.answer({ status: 410, body: QUOTE }), category: 'PERMANENT' },
+    { when: '302', behave: (peer) => peer.answer({ status: 302, body: QUOTE }), category: 'PERMANENT' },
+  ],
+  redirect: (port) => ({ url: `http://127.0.0.1:${port}/` }),
+  addresses: { good: 'https://hooks.example.com/in', bad: 'http://[::1]/in' },
+  content,
+  confidential: [TOKEN, SECRET, 'Ada Lovelace', 'ada@example.com', 'Quarterly figures'],
+  retryAfterMs: 7_000,
+});
 
 describe('webhook', () => {
   let receiver: WebhookReceiver;
