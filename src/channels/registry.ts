@@ -1,5 +1,6 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
 import { SendGridAdapter } from './adapters/sendgrid.js';
+import { SftpAdapter } from './adapters/sftp.js';
 import { SmtpAdapter } from './adapters/smtp.js';
 import { TwilioAdapter } from './adapters/twilio.js';
 import { WebhookAdapter } from './adapters/webhook.js';
@@ -101,14 +102,17 @@ export function createChannels({
   const egress = new Egress(options);
   const userAgent = `Waybill/${version}`;
   const smtp = new SmtpAdapter(egress);
+  const sftp = new SftpAdapter(egress);
   const registry = new ChannelRegistry([
     new WebhookAdapter(egress, userAgent),
     smtp,
     new SendGridAdapter(egress, userAgent),
     new TwilioAdapter(egress),
+    sftp,
   ]);
   const close = () => {
     smtp.close();
+    sftp.close();
     return egress.close();
   };
   return { registry, egress, close };
