@@ -7,30 +7,42 @@ import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
+import { Access } from './commands/access.js';
+import { AccessDirectory } from './commands/access-directory.js';
 import { Deliveries } from './commands/deliveries.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Destinations } from './commands/destinations.js';
 import { CommandExecutor } from './commands/executor.js';
 import { Intake } from './commands/intake.js';
-import { DeliveryOrders, DeliveryOrdersHandler, DestinationOrder, DestinationOrderHandler } from './commands/orders.js';
+import {
+  AccessOrder,
+  AccessOrderHandler,
+  DeliveryOrders,
+  DeliveryOrdersHandler,
+  DestinationOrder,
+  DestinationOrderHandler,
+} from './commands/orders.js';
 import { ProviderDirectory } from './commands/provider-directory.js';
 import { RecordedHealth } from './commands/recorded-health.js';
 import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
+import { isLive, permissionsOf } from './domain/access.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
+import { AccessResolver } from './graphql/access.resolver.js';
 import { guardOperations } from './graphql/access-guard.js';
+import { Authentication } from './graphql/authentication.js';
 import { ConnectionTester } from './graphql/connection-tester.js';
 import { DeliveryResolver } from './graphql/delivery.resolver.js';
 import { DeliveryPresenter } from './graphql/delivery-presenter.js';
 import { DestinationResolver } from './graphql/destination.resolver.js';
 import { errorFormatter } from './graphql/errors.js';
 import { InsightResolver } from './graphql/insight.resolver.js';
+import { LiveSockets } from './graphql/live-sockets.js';
 import { OperationsResolver } from './graphql/operations.resolver.js';
 import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
-import { authenticated } from './graphql/request-context.js';
 import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
 import { HealthController } from './http/health.controller.js';
 import { Readiness } from './http/readiness.js';
@@ -41,7 +53,8 @@ import { EngineStore } from './sagas/engine-store.js';
 import { SuspensionQueries } from './sagas/suspension-store.js';
 import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { LoggedDenials } from './security/access-log.js';
-import { Authenticator } from './security/principal.js';
+import { ApiKeys } from './security/api-keys.js';
+import { AdminKey, Authenticator } from './security/authenticator.js';
 
 /** What must be running before the application can be put together. */
 export interface Infrastructure {
@@ -66,6 +79,8 @@ export class AppModule {
     const codec = new EventCodec();
     const executor = new CommandExecutor(store, codec);
     const directory = new DestinationDirectory(executor);
+    const accesses = new AccessDirectory(executor, store);
+    const sockets = new LiveSockets();
     const providers = config.providers as readonly ConfiguredProvider[];
     const catalog = new PluggedChannels(channels.registry, providers);
     const presenter = new DeliveryPresenter(store, codec);
@@ -86,11 +101,13 @@ export class AppModule {
 
     return {
       module: AppModule,
-      imports: [CqrsModule.forRoot(), graphql(infrastructure)],
+      imports: [CqrsModule.forRoot(), graphql(infrastructure, accesses, sockets)],
       controllers: [HealthController],
       providers: [
         { provide: CommandExecutor, useValue: executor },
         { provide: DestinationDirectory, useValue: directory },
+        { provide: AccessDirectory, useValue: accesses },
+        { provide: LiveSockets, useValue: sockets },
         { provide: DeliveryPresenter, useValue: presenter },
         { provide: ReadModels, useValue: readModels },
         {
@@ -107,6 +124,12 @@ export class AppModule {
         },
         DeliveryOrdersHandler,
         DestinationOrderHandler,
+        AccessOrderHandler,
+        {
+          provide: Access,
+          inject: [CommandBus],
+          useFactory: (bus: CommandBus) => new Access(accesses, (order) => bus.execute(new AccessOrder(order))),
+        },
         {
           provide: Deliveries,
           inject: [CommandBus, Engine],
@@ -164,6 +187,7 @@ export class AppModule {
         InsightResolver,
         OperationsResolver,
         ProviderResolver,
+        AccessResolver,
         DateTimeScalar,
         JsonScalar,
         PositionScalar,
@@ -172,24 +196,33 @@ export class AppModule {
   }
 }
 
-function graphql({ config, adminKey, logger }: Infrastructure): DynamicModule {
+function graphql(
+  { config, adminKey, logger }: Infrastructure,
+  accesses: AccessDirectory,
+  sockets: LiveSockets,
+): DynamicModule {
   const access = logger.child({ part: 'access' });
   const accessLog = new LoggedDenials((fields, message) => access.warn(fields, message));
-  const authenticate = authenticated(new Authenticator(adminKey), accessLog);
+  const { maxFailures, failureWindowSeconds } = config.auth;
+  const authenticator = new Authenticator([new ApiKeys(accesses, { permissionsOf, isLive }), new AdminKey(adminKey)], {
+    maxFailures,
+    windowSeconds: failureWindowSeconds,
+  });
+  const authentication = new Authentication(authenticator, accessLog, sockets);
   return GraphQLModule.forRoot<MercuriusDriverConfig>({
     driver: MercuriusDriver,
     typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),
     transformSchema: guardOperations,
     path: '/graphql',
-    context: authenticate.http,
-    subscription: { onConnect: authenticate.socket, fullWsTransport: true },
+    context: authentication.http,
+    subscription: { onConnect: authentication.connect as never, fullWsTransport: true },
     queryDepth: config.limits.maxQueryDepth,
     errorFormatter: errorFormatter((error) => {
       const reference = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
       logger.error({ err: error, reference }, 'a request failed unexpectedly');
       return reference;
     }) as never,
-    hooks: { preParsing: authenticate.guard, preExecution: guardQueries(config.limits.maxQueryCost) },
+    hooks: { preParsing: authentication.guard, preExecution: guardQueries(config.limits.maxQueryCost) },
     graphiql: false,
   });
 }

@@ -5,11 +5,13 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { createChannels } from './channels/registry.js';
+import { AccessDirectory } from './commands/access-directory.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStoreLocation } from './event-store/event-store.js';
 import { identityOf } from './event-store/log-identity.js';
+import { LiveSockets } from './graphql/live-sockets.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -125,10 +127,13 @@ export class Waybill {
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);
     destinations.follow(store, headAtStart, following.signal);
+    const accesses = app.get(AccessDirectory);
+    accesses.follow(store, headAtStart, following.signal);
     closings.push(async () => {
       following.abort();
-      await destinations.stopped();
+      await Promise.all([destinations.stopped(), accesses.stopped()]);
     });
+    closings.push(() => app.get(LiveSockets).stop());
     const engine = app.get(Engine);
     closings.push(() => engine.stop());
     closings.push(() => app.close());

@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { type DestinationDefinition, destination } from '../domain/destination.js';
 import type { OpenCircuit } from '../domain/provider.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { CommandExecutor } from './executor.js';
+import { followStreams } from './follow-streams.js';
 import { joinSecrets } from './secrets.js';
 
 /** A destination ready for use: its configuration has its secrets again. */
@@ -18,7 +18,6 @@ export interface UsableDestination {
 }
 
 const STREAMS = `${destination.category}-`;
-const RETRY_MS = 1_000;
 
 /** Plenty for a busy system's working set; a miss costs one short read of the log. */
 const MAX_CACHED = 10_000;
@@ -87,22 +86,7 @@ export class DestinationDirectory {
 
   /** Watches the log for changes made elsewhere, until `signal` aborts; goes on when the log was out of reach. */
   follow(reader: EventReader, after: bigint, signal: AbortSignal): void {
-    this.#follower = this.#watch(reader, after, signal);
-  }
-
-  async #watch(reader: EventReader, after: bigint, signal: AbortSignal): Promise<void> {
-    let position = after;
-    while (!signal.aborted) {
-      try {
-        for await (const batch of reader.subscribe({ after: position, prefixes: [STREAMS], signal })) {
-          for (const { streamId } of batch.events) this.forget(streamId.slice(STREAMS.length));
-          position = batch.position;
-        }
-        return;
-      } catch {
-        await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
-      }
-    }
+    this.#follower = followStreams(reader, { prefix: STREAMS, after, signal }, (id) => this.forget(id));
   }
 
   async stopped(): Promise<void> {

@@ -22,6 +22,9 @@ export const newId = (): string => randomUUID();
 export const deliveryIdForKey = (organizationId: string, key: string): string =>
   derivedId(derivedId(WAYBILL, `organization:${organizationId}`), `delivery:${key}`);
 
+/** The id of the stream that says who has access to an organization. */
+export const accessId = (organizationId: string): string => derivedId(WAYBILL, `access:${organizationId}`);
+
 /** The id of the stream of a configured provider. */
 export const providerId = (name: string): string => derivedId(WAYBILL, `provider:${name}`);
 

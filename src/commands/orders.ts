@@ -1,4 +1,5 @@
 import { Command, CommandHandler, type ICommandHandler } from '@nestjs/cqrs';
+import { type AccessCommand, type AccessEvent, type AccessState, access } from '../domain/access.js';
 import { type DeliveryCommand, delivery } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
@@ -26,6 +27,12 @@ export class DestinationOrder extends Command<ExecuteResult<DestinationState, De
   }
 }
 
+export class AccessOrder extends Command<ExecuteResult<AccessState, AccessEvent>> {
+  constructor(readonly order: Order<AccessState, AccessCommand>) {
+    super();
+  }
+}
+
 @CommandHandler(DeliveryOrders)
 export class DeliveryOrdersHandler implements ICommandHandler<DeliveryOrders> {
   constructor(private readonly executor: CommandExecutor) {}
@@ -41,5 +48,14 @@ export class DestinationOrderHandler implements ICommandHandler<DestinationOrder
 
   execute({ order }: DestinationOrder): Promise<ExecuteResult<DestinationState, DestinationEvent>> {
     return this.executor.execute(destination, order);
+  }
+}
+
+@CommandHandler(AccessOrder)
+export class AccessOrderHandler implements ICommandHandler<AccessOrder> {
+  constructor(private readonly executor: CommandExecutor) {}
+
+  execute({ order }: AccessOrder): Promise<ExecuteResult<AccessState, AccessEvent>> {
+    return this.executor.execute(access, order);
   }
 }

@@ -100,3 +100,33 @@ export type Organizations = 'all' | readonly string[];
 
 export const mayAccess = (organizations: Organizations, organizationId: string): boolean =>
   organizations === 'all' || organizations.includes(organizationId);
+
+/**
+ * Held per organization. The first seven are the product's own (seed 1, DeliveryPermissions). Two are ours: who decides
+ * approvals must not thereby be able to retry or cancel, and who audits must see keys and roles without changing them.
+ */
+export const PERMISSIONS = [
+  'CREATE_DELIVERY',
+  'VIEW_DELIVERY',
+  'MODIFY_DELIVERY',
+  /** Deliveries are never deleted: this cancels them. */
+  'DELETE_DELIVERY',
+  'VIEW_ANALYTICS',
+  /** Destinations, with their secrets and limits. */
+  'MANAGE_PROVIDERS',
+  /** Keys, roles and everything else that belongs to the organization alone. */
+  'ADMIN',
+  'APPROVE_DELIVERY',
+  'VIEW_AUDIT',
+] as const;
+export type Permission = (typeof PERMISSIONS)[number];
+
+/** Roles that every organization has; its own are added to them, and cannot take their names. */
+export const BUILT_IN_ROLES: Readonly<Record<string, readonly Permission[]>> = {
+  sender: ['CREATE_DELIVERY', 'VIEW_DELIVERY'],
+  operator: ['VIEW_DELIVERY', 'MODIFY_DELIVERY', 'DELETE_DELIVERY', 'VIEW_ANALYTICS', 'MANAGE_PROVIDERS'],
+  analyst: ['VIEW_ANALYTICS'],
+  approver: ['VIEW_DELIVERY', 'APPROVE_DELIVERY'],
+  auditor: ['VIEW_DELIVERY', 'VIEW_ANALYTICS', 'VIEW_AUDIT'],
+  admin: PERMISSIONS,
+};

@@ -61,6 +61,12 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   DestinationDeleted: [],
   ProviderCircuitOpened: [],
   ProviderCircuitClosed: [],
+  ApiKeyCreated: [],
+  ApiKeyRotated: [],
+  ApiKeyRevoked: [],
+  RoleDefined: [],
+  RoleRemoved: [],
+  RolesAssigned: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));

@@ -39,9 +39,15 @@ export function errorFormatter(onUnexpected: (error: Error) => string) {
     execution: Execution,
   ): { statusCode: number; response: { data: unknown; errors: GraphQLFormattedError[] } } => {
     const errors = (execution.errors ?? []).flatMap(spread).map((error) => formatted(error, onUnexpected));
-    const statusCode = errors.some(({ extensions }) => extensions?.code === 'UNAUTHENTICATED') ? 401 : 200;
-    return { statusCode, response: { data: execution.data ?? null, errors } };
+    return { statusCode: statusOf(errors), response: { data: execution.data ?? null, errors } };
   };
+}
+
+/** As a rule 200 (GraphQL over HTTP); what was refused before it was even read says so to every client and proxy. */
+function statusOf(errors: readonly GraphQLFormattedError[]): number {
+  const isRefused = (code: ErrorCode) => errors.some(({ extensions, path }) => extensions?.code === code && !path);
+  if (isRefused('UNAUTHENTICATED')) return 401;
+  return isRefused('RATE_LIMITED') ? 429 : 200;
 }
 
 /** Trying again changes nothing; a newer program or an operator does. */

@@ -2,7 +2,7 @@ import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import type { Requester } from '../commands/intake.js';
 import { mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AccessLog } from '../security/access-log.js';
-import type { Authenticator, Principal } from '../security/principal.js';
+import type { Principal } from '../security/principal.js';
 import { ApiError, badInput } from './errors.js';
 
 /** What every resolver knows of the call it serves. */
@@ -13,52 +13,6 @@ export interface RequestContext {
   readonly ip?: string;
   readonly traceparent?: string;
 }
-
-interface HttpRequest {
-  readonly ip: string;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-}
-/** What a graphql-transport-ws client sends with connection_init; browsers cannot set headers on a socket. */
-interface SocketInit {
-  readonly payload?: { readonly authorization?: unknown; readonly Authorization?: unknown };
-}
-
-const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
-/** Makes the context of HTTP requests and of subscription sockets, and turns strangers away. */
-export function authenticated(authenticator: Authenticator, accessLog: AccessLog) {
-  const authenticate = (authorization: string | undefined, ip: string): Principal | undefined => {
-    const principal = authenticator.authenticate(authorization);
-    if (!principal) accessLog.record({ action: 'authenticate', outcome: 'denied', reason: 'credentials', ip });
-    return principal;
-  };
-  return {
-    http: async ({ headers, ip }: HttpRequest): Promise<Partial<RequestContext>> => {
-      const { authorization, traceparent } = headers;
-      const principal = authenticate(single(authorization), ip);
-      const trace = single(traceparent);
-      return {
-        ...(principal && { principal }),
-        accessLog,
-        ip,
-        ...(trace !== undefined && TRACEPARENT.test(trace) && { traceparent: trace }),
-      };
-    },
-    /** Before anything is parsed: strangers learn nothing of the schema. */
-    guard: async (_schema: unknown, _source: unknown, context: unknown): Promise<void> => {
-      if (!(context as Partial<RequestContext>).principal)
-        throw new ApiError('UNAUTHENTICATED', 'send `authorization: Bearer <key>` with a key that is valid here');
-    },
-    socket: ({ payload }: SocketInit): RequestContext | false => {
-      const authorization = payload?.authorization ?? payload?.Authorization;
-      const principal = authenticate(typeof authorization === 'string' ? authorization : undefined, '');
-      return principal ? { principal, accessLog } : false;
-    },
-  };
-}
-
-const single = (header: string | string[] | undefined): string | undefined =>
-  Array.isArray(header) ? header[0] : header;
 
 const ORGANIZATION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 

@@ -138,6 +138,13 @@ const projections = z.strictObject({
   readYourWritesTimeoutMs: wholeNumber(0, 60_000).default(2_000),
 });
 
+const auth = z.strictObject({
+  /** Default 20 wrong credentials from one address … */
+  maxFailures: wholeNumber(1, 100_000).default(20),
+  /** … within 60 s; then none of its new ones are looked at for as long. */
+  failureWindowSeconds: wholeNumber(1, 86_400).default(60),
+});
+
 const schema = z.strictObject({
   /** Default 3000. 0 takes any free port. */
   port: wholeNumber(0, 65_535).default(3_000),
@@ -177,6 +184,7 @@ const schema = z.strictObject({
     })
     .default([]),
   limits: limits.prefault({}),
+  auth: auth.prefault({}),
   engine: engine.prefault({}),
   projections: projections.prefault({}),
 });

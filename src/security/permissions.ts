@@ -1,37 +1,9 @@
+import type { Permission } from '../domain/vocabulary.js';
+
 /**
- * Who may do what: permissions, the roles that group them, and what each operation of the API asks for. Checked in one
+ * Which permission each operation of the API asks for (the permissions and roles are in src/domain/vocabulary.ts). Checked in one
  * place, `guardOperations` (src/graphql/access-guard.ts), which refuses to start with an operation that has no row here.
  */
-
-/**
- * Held per organization. The first seven are the product's own (seed 1, DeliveryPermissions). Two are ours: who decides
- * approvals must not thereby be able to retry or cancel, and who audits must see keys and roles without changing them.
- */
-export const PERMISSIONS = [
-  'CREATE_DELIVERY',
-  'VIEW_DELIVERY',
-  'MODIFY_DELIVERY',
-  /** Deliveries are never deleted: this cancels them. */
-  'DELETE_DELIVERY',
-  'VIEW_ANALYTICS',
-  /** Destinations, with their secrets and limits. */
-  'MANAGE_PROVIDERS',
-  /** Keys, roles and everything else that belongs to the organization alone. */
-  'ADMIN',
-  'APPROVE_DELIVERY',
-  'VIEW_AUDIT',
-] as const;
-export type Permission = (typeof PERMISSIONS)[number];
-
-/** Roles that every organization has; its own are added to them, and cannot take their names. */
-export const BUILT_IN_ROLES: Readonly<Record<string, readonly Permission[]>> = {
-  sender: ['CREATE_DELIVERY', 'VIEW_DELIVERY'],
-  operator: ['VIEW_DELIVERY', 'MODIFY_DELIVERY', 'DELETE_DELIVERY', 'VIEW_ANALYTICS', 'MANAGE_PROVIDERS'],
-  analyst: ['VIEW_ANALYTICS'],
-  approver: ['VIEW_DELIVERY', 'APPROVE_DELIVERY'],
-  auditor: ['VIEW_DELIVERY', 'VIEW_ANALYTICS', 'VIEW_AUDIT'],
-  admin: PERMISSIONS,
-};
 
 /**
  * What a caller needs: a permission in the organization concerned; `installation` for what concerns all organizations at
@@ -59,6 +31,10 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
   'Query.projections': needs('installation'),
+  'Query.apiKeys': sensitive('VIEW_AUDIT'),
+  'Query.roles': needs('VIEW_AUDIT'),
+  'Query.roleAssignments': sensitive('VIEW_AUDIT'),
+  'Query.me': needs('authenticated'),
 
   'Mutation.createDestination': needs('MANAGE_PROVIDERS'),
   'Mutation.updateDestination': needs('MANAGE_PROVIDERS'),
@@ -75,6 +51,12 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.cancelDelivery': needs('DELETE_DELIVERY'),
   'Mutation.retryDelivery': needs('MODIFY_DELIVERY'),
   'Mutation.resolveAttempt': needs('MODIFY_DELIVERY'),
+  'Mutation.createApiKey': sensitive('ADMIN'),
+  'Mutation.rotateApiKey': sensitive('ADMIN'),
+  'Mutation.revokeApiKey': sensitive('ADMIN'),
+  'Mutation.defineRole': sensitive('ADMIN'),
+  'Mutation.removeRole': sensitive('ADMIN'),
+  'Mutation.assignRoles': sensitive('ADMIN'),
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
   'Mutation.rebuildProjection': sensitive('installation'),

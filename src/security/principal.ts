@@ -1,6 +1,5 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import type { Organizations } from '../domain/vocabulary.js';
-import { PERMISSIONS, type Permission, type Requirement } from './permissions.js';
+import { type Organizations, PERMISSIONS, type Permission } from '../domain/vocabulary.js';
+import type { Requirement } from './permissions.js';
 
 /** Who is calling and what they may touch. Every resolver, query and command gets it; none asks for credentials. */
 export interface Principal {
@@ -56,23 +55,7 @@ export function memberOf(
   return { actor, credential, organizations, grants, isInstallationAdmin: false };
 }
 
-/** Turns credentials into a principal. One key exists so far: the administrator's, which spans organizations. */
-export class Authenticator {
-  readonly #adminKeyHash: Buffer;
-
-  constructor(adminKey: string) {
-    this.#adminKeyHash = hash(adminKey);
-  }
-
-  /** @param authorization the value of the `authorization` header; undefined when there was none */
-  authenticate(authorization: string | undefined): Principal | undefined {
-    const key = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
-    // Hashes are compared, so that neither the key's length nor its first characters show in the time this takes.
-    if (key === undefined || !timingSafeEqual(hash(key), this.#adminKeyHash)) return undefined;
-    return admin;
-  }
-}
-
-const admin = installationAdmin('admin', 'admin-key');
-
-const hash = (text: string): Buffer => createHash('sha256').update(text, 'utf8').digest();
+/** Whether two principals may do the same in the same places. */
+export const reachAlike = (one: Principal, other: Principal): boolean =>
+  one.isInstallationAdmin === other.isInstallationAdmin &&
+  JSON.stringify([...one.grants]) === JSON.stringify([...other.grants]);

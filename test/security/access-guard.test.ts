@@ -1,8 +1,8 @@
 import { buildSchema, graphql, parse, subscribe } from 'graphql';
 import { describe, expect, it } from 'vitest';
+import { BUILT_IN_ROLES, type Permission } from '../../src/domain/vocabulary.js';
 import { guardOperations } from '../../src/graphql/access-guard.js';
 import { type Access, LoggedDenials } from '../../src/security/access-log.js';
-import { BUILT_IN_ROLES, type Permission } from '../../src/security/permissions.js';
 import { installationAdmin, memberOf, type Principal } from '../../src/security/principal.js';
 
 const permissions = (role: string) => new Set<Permission>(BUILT_IN_ROLES[role]);

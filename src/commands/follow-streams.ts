@@ -1,0 +1,29 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { EventReader } from '../event-store/event-store.js';
+
+const RETRY_MS = 1_000;
+
+/**
+ * Tells which streams have changed, until `signal` aborts; goes on when the log was out of reach for a while.
+ *
+ * @param prefix of the streams' names; `changed` gets what follows it
+ * @param after exclusive
+ */
+export async function followStreams(
+  reader: EventReader,
+  { prefix, after, signal }: { readonly prefix: string; readonly after: bigint; readonly signal: AbortSignal },
+  changed: (id: string) => void,
+): Promise<void> {
+  let position = after;
+  while (!signal.aborted) {
+    try {
+      for await (const batch of reader.subscribe({ after: position, prefixes: [prefix], signal })) {
+        for (const { streamId } of batch.events) changed(streamId.slice(prefix.length));
+        position = batch.position;
+      }
+      return;
+    } catch {
+      await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
