@@ -36,6 +36,9 @@ export function familyCpuMicros(pid: number): number | undefined {
 /** The most memory a process has had at once (VmHWM), in MiB. The pages of the log that it has mapped count. */
 export const peakRssMib = (pid: number): number | undefined => statusMib(pid, 'VmHWM');
 
+/** What of a process is in memory now, in MiB, pages of files that it has mapped included. */
+export const rssMib = (pid: number): number | undefined => statusMib(pid, 'VmRSS');
+
 /** What a process has now for itself alone, in MiB: the heap and buffers, not files that the kernel can drop. */
 export const ownMemoryMib = (pid: number): number | undefined => statusMib(pid, 'RssAnon');
 

@@ -9,6 +9,8 @@ export interface Load {
   readonly receiver: BenchReceiver;
   readonly organizationId: string;
   readonly destinationId: string;
+  /** Default NORMAL. */
+  readonly priority?: 'URGENT';
 }
 
 const BODY_BYTES = 500;
@@ -42,8 +44,9 @@ export async function prepareLoad(
   return { waybill, receiver, organizationId, destinationId: createDestination.id };
 }
 
-export const requestInput = ({ organizationId, destinationId }: Load, number: number) => ({
+export const requestInput = ({ organizationId, destinationId, priority }: Load, number: number) => ({
   organizationId,
+  ...(priority && { priority }),
   to: [{ destinationId }],
   content: { data: payload(number) },
 });

@@ -8,12 +8,16 @@ import { projections } from '../../src/projections/registry.js';
 
 const silent = { info: () => undefined, error: () => undefined };
 
-/** A fingerprint of the rows of each read model of a running Waybill, by the name of the projection. */
-export async function digests({ dataDir }: { readonly dataDir: string }): Promise<Record<string, string>> {
+/** Where the embedded PostgreSQL of a data directory listens; a Waybill that was killed has left it running. */
+export async function databaseOf({ dataDir }: { readonly dataDir: string }): Promise<ClientConfig> {
   const instanceId = (await readFile(join(dataDir, 'instance.id'), 'utf8')).trim();
   // The running server answers, so it is only looked up; it is not ours to stop.
-  const { connection } = await startPostgres({ dataDir, instanceId, log: silent });
-  return await digestsIn(connection);
+  return (await startPostgres({ dataDir, instanceId, log: silent })).connection;
+}
+
+/** A fingerprint of the rows of each read model of a running Waybill, by the name of the projection. */
+export async function digests(waybill: { readonly dataDir: string }): Promise<Record<string, string>> {
+  return await digestsIn(await databaseOf(waybill));
 }
 
 /** The same of a database that several instances share. */

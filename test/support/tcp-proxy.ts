@@ -9,6 +9,8 @@ export interface TcpProxy {
   readonly bytesToClients: number;
   /** Cuts all connections; new ones are taken. */
   cut(): void;
+  /** Each piece of what the server sends comes so much later; 0 ends it. */
+  slow(ms: number): void;
   /** What the server answers is thrown away, on the connections there are and on new ones, until `cut` or `heal`. */
   dropReplies(): void;
   /** Nothing goes through in either direction, and nothing is lost, until `heal`; new connections are taken and silent. */
@@ -18,17 +20,22 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-/** Stands between a client and a server on 127.0.0.1 and does to their connections what networks do. */
-export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+/**
+ * Stands between a client and a server and does to their connections what networks do.
+ *
+ * @param target the server's port on 127.0.0.1, or the path of its socket
+ */
+export async function startTcpProxy(target: number | string): Promise<TcpProxy> {
   const pairs = new Set<readonly [client: Socket, server: Socket]>();
   let accepted = 0;
   let bytesToClients = 0;
   let dropsReplies = false;
   let isStalled = false;
+  let delayMs = 0;
 
   const listener = createServer((client) => {
     accepted++;
-    const server = connect(targetPort, '127.0.0.1');
+    const server = typeof target === 'string' ? connect(target) : connect(target, '127.0.0.1');
     const pair = [client, server] as const;
     pairs.add(pair);
     for (const [from, to] of [pair, [server, client] as const]) {
@@ -37,7 +44,12 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
         if (from === server && dropsReplies) return;
         if (from === server) bytesToClients += bytes.length;
         // A slow reader on one side slows the other side down, as it would without a proxy.
-        if (!to.write(bytes)) from.pause();
+        const pass = () => {
+          if (!to.destroyed && !to.write(bytes)) from.pause();
+        };
+        // Timers of the same length go off in the order in which they were set, so the order of bytes is kept.
+        if (from === server && delayMs > 0) setTimeout(pass, delayMs);
+        else pass();
       });
       to.on('drain', () => {
         if (!isStalled) from.resume();
@@ -66,6 +78,9 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       return bytesToClients;
     },
     cut,
+    slow(ms) {
+      delayMs = ms;
+    },
     dropReplies() {
       dropsReplies = true;
     },
