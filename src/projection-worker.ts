@@ -37,13 +37,14 @@ const runner = new Instance(
 
 port.on('message', (message: ToWorker) => {
   if (message.type === 'watch') runner.watch(message.isWanted, message.after);
-  else if (message.type === 'rebuild') void rebuild(message);
+  else if (message.type === 'order') void carryOut(message);
   else void stop();
 });
 
-async function rebuild({ request, name }: { request: number; name: string }): Promise<void> {
+async function carryOut({ request, order, about }: ToWorker & { type: 'order' }): Promise<void> {
   try {
-    say({ type: 'begun', request, rebuild: await runner.rebuild(name) });
+    const ask = runner[order].bind(runner) as (...about: readonly unknown[]) => Promise<unknown>;
+    say({ type: 'answered', request, answer: await ask(...about) });
   } catch (cause) {
     // Errors lose their class on the way to another thread.
     const { name, message } = cause as Error;

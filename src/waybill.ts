@@ -89,11 +89,11 @@ export class Waybill {
     });
     closings.push(() => pool.end());
 
-    const { batchEvents, batchDelayMs } = config.projections;
+    const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
     const codec = new EventCodec();
     const projections = new ProjectionHost({
       ...{ reader: store, codec, postgres, log, batchEvents, batchDelayMs },
-      ...{ owner: directory.instanceId, isAlone },
+      ...{ owner: directory.instanceId, isAlone, keepReplacedMs: keepReplacedHours * 3_600_000 },
     });
     projections.start();
     closings.push(() => projections.stop());

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { version } from '../platform/version.js';
 import { addLogCommands } from './log.js';
-import { rebuildProjection } from './rebuild-projection.js';
+import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
 
 /** The `waybill` command line. @param argv as node has it: interpreter, script, arguments */
 export async function main(argv: string[]): Promise<void> {
@@ -22,10 +22,17 @@ export async function main(argv: string[]): Promise<void> {
   program
     .command('rebuild-projection')
     .description('build a read model of a running Waybill anew from the event log')
-    .argument('<name>', 'deliveries, attempts, destinations or dashboard')
+    .argument('[name]', 'deliveries, attempts, … (`{ projections { name } }` has them all)')
+    .option('--all', 'all of them, one after the other')
+    .option('--verify-only', 'only compare with the live one; ends with 1 when they differ')
+    .option('--rate <events>', 'read at most so many events per second (default: as fast as it can)')
+    .option('--rollback', 'go back to the version before the last rebuild')
+    .option('--cancel', 'end the rebuild that is going on')
     .option('--url <url>', 'where Waybill listens (default: HOST and PORT, else http://127.0.0.1:3000)')
-    .option('--json', 'print the result as JSON, without a progress bar')
-    .action((name: string, options: { url?: string; json?: boolean }) => rebuildProjection(name, options, process.env));
+    .option('--json', 'print the result as JSON, a line for each, without a progress bar')
+    .action((name: string | undefined, options: RebuildProjectionOptions) =>
+      rebuildProjection(name, options, process.env),
+    );
 
   addLogCommands(program, process.env);
 

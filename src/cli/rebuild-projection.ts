@@ -1,67 +1,99 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { SingleBar } from 'cli-progress';
-import { type Environment, loadConfig } from '../platform/config.js';
+import type { Environment } from '../platform/config.js';
+import { type Ask, apiOf } from './api.js';
+import { RebuildDisplay } from './rebuild-display.js';
 
 const POLL_MS = 250;
 
-interface Rebuild {
+export interface RebuildProjectionOptions {
+  readonly all?: boolean;
+  readonly verifyOnly?: boolean;
+  readonly rollback?: boolean;
+  readonly cancel?: boolean;
+  readonly rate?: string;
+  readonly url?: string;
+  readonly json?: boolean;
+}
+
+export interface ShownRebuild {
   readonly id: string;
+  readonly name: string;
+  readonly kind: string;
   readonly state: string;
+  readonly phase: string;
+  readonly comparison: string | null;
+  readonly reason: string | null;
   readonly processed: number;
   readonly total: number;
 }
 
-/** Asks a running Waybill to rebuild a read model and shows how far it is. @throws when the rebuild fails */
+const FIELDS = `id name kind state phase comparison reason processed: exactProcessed total: exactTotal
+  startedAt finishedAt`;
+
+/**
+ * Asks a running Waybill to rebuild read models, one after the other, and shows how far it is.
+ *
+ * @throws Error, one line, when one fails, or differs although only a comparison was asked for
+ */
 export async function rebuildProjection(
-  name: string,
-  { url, json }: { url?: string; json?: boolean },
+  name: string | undefined,
+  options: RebuildProjectionOptions,
   env: Environment,
 ): Promise<void> {
-  const config = loadConfig(env, { cwd: process.cwd() });
-  const key = config.adminKey ?? (await readFile(join(config.dataDir, 'admin.key'), 'utf8').catch(() => '')).trim();
-  if (key === '') throw new Error('No key: set WAYBILL_ADMIN_KEY, or WAYBILL_DATA to the folder that has admin.key.');
-  const ask = api(url ?? `http://${config.host}:${config.port}`, key);
-
-  const fields = 'id name state processed total startedAt finishedAt';
-  const started = await ask<{ rebuildProjection: Rebuild }>(
-    `mutation ($name: String!) { rebuildProjection(name: $name) { ${fields} } }`,
-    { name },
-  );
-  let rebuild = started.rebuildProjection;
-  const bar = json
-    ? undefined
-    : new SingleBar({ format: `${name} {bar} {percentage}% {value}/{total} events, {eta_formatted} left` });
-  bar?.start(Math.max(rebuild.total, 1), rebuild.processed);
-  while (rebuild.state === 'running') {
-    await delay(POLL_MS);
-    const { projections } = await ask<{ projections: { name: string; rebuild: Rebuild | null }[] }>(
-      `{ projections { name rebuild { ${fields} } } }`,
-    );
-    const current = projections.find((projection) => projection.name === name)?.rebuild;
-    if (current?.id === rebuild.id) rebuild = current;
-    bar?.setTotal(Math.max(rebuild.total, 1));
-    bar?.update(rebuild.processed);
+  const { all = false, verifyOnly, rollback, cancel, json = false } = options;
+  if ((name === undefined) !== all) throw new Error('Name one projection, or say --all.');
+  if ([verifyOnly, rollback, cancel].filter(Boolean).length > 1)
+    throw new Error('--verify-only, --rollback and --cancel exclude each other.');
+  const variables = { rate: rateOf(options) };
+  const ask = await apiOf(env, options.url);
+  const names = name === undefined ? await everyName(ask) : [name];
+  const mutation = (field: string, takesRate: boolean) =>
+    takesRate
+      ? `mutation ($name: String!, $rate: Int) { begun: ${field}(name: $name, eventsPerSecond: $rate) { ${FIELDS} } }`
+      : `mutation ($name: String!) { begun: ${field}(name: $name) { ${FIELDS} } }`;
+  const query = cancel
+    ? mutation('cancelRebuild', false)
+    : rollback
+      ? mutation('rollbackProjection', false)
+      : mutation(verifyOnly ? 'verifyProjection' : 'rebuildProjection', true);
+  const different: string[] = [];
+  for (const one of names) {
+    const { begun } = await ask<{ begun: ShownRebuild }>(query, { name: one, ...variables });
+    const ended = await follow(ask, begun, json);
+    if (json) process.stdout.write(`${JSON.stringify(ended)}\n`);
+    if (ended.state !== 'done' && !cancel)
+      throw new Error(`The ${ended.kind} of ${one} ended as ${ended.state}${ended.reason ? `: ${ended.reason}` : '.'}`);
+    if (ended.comparison === 'different') different.push(one);
   }
-  bar?.stop();
-  if (json) process.stdout.write(`${JSON.stringify(rebuild)}\n`);
-  if (rebuild.state !== 'done')
-    throw new Error(`The rebuild of ${name} ended as ${rebuild.state}; the log of Waybill says why.`);
-  if (!json) process.stdout.write(`${name} is rebuilt from ${rebuild.total} events.\n`);
+  if (verifyOnly && different.length > 0)
+    throw new Error(`Not what the event log says: ${different.join(', ')}. Rebuild them.`);
 }
 
-function api(url: string, key: string) {
-  return async <Data>(query: string, variables: Record<string, unknown> = {}): Promise<Data> => {
-    const response = await fetch(`${url}/graphql`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
-      body: JSON.stringify({ query, variables }),
-    }).catch(() => {
-      throw new Error(`Waybill does not answer at ${url}.`);
-    });
-    const { data, errors } = (await response.json()) as { data?: Data; errors?: { message: string }[] };
-    if (errors?.[0] || !data) throw new Error(errors?.[0]?.message ?? `Waybill answered with HTTP ${response.status}.`);
-    return data;
-  };
+async function follow(ask: Ask, begun: ShownRebuild, json: boolean): Promise<ShownRebuild> {
+  const display = json ? undefined : new RebuildDisplay(begun);
+  let rebuild = begun;
+  while (rebuild.state === 'running') {
+    await delay(POLL_MS);
+    const { projections } = await ask<{ projections: { name: string; rebuild: ShownRebuild | null }[] }>(
+      `{ projections { name rebuild { ${FIELDS} } } }`,
+    );
+    const current = projections.find((projection) => projection.name === begun.name)?.rebuild;
+    if (current && current.id !== begun.id) throw new Error(`Another rebuild of ${begun.name} has begun.`);
+    if (current) rebuild = current;
+    display?.show(rebuild);
+  }
+  display?.end(rebuild);
+  return rebuild;
+}
+
+async function everyName(ask: Ask): Promise<string[]> {
+  return (await ask<{ projections: { name: string }[] }>('{ projections { name } }')).projections.map(
+    ({ name }) => name,
+  );
+}
+
+function rateOf({ rate }: RebuildProjectionOptions): number | null {
+  if (rate === undefined) return null;
+  if (!/^[1-9]\d{0,8}$/.test(rate)) throw new Error('--rate: must be a whole number of events per second from 1 on');
+  return Number(rate);
 }

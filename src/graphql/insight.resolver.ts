@@ -34,12 +34,33 @@ export class InsightResolver {
   }
 
   @Mutation()
-  rebuildProjection(@Args('name') name: string) {
-    return this.reads.rebuild(name);
+  rebuildProjection(@Args('name') name: string, @Args('eventsPerSecond') eventsPerSecond?: number | null) {
+    return this.reads.rebuild(name, { eventsPerSecond: rate(eventsPerSecond) });
+  }
+
+  @Mutation()
+  verifyProjection(@Args('name') name: string, @Args('eventsPerSecond') eventsPerSecond?: number | null) {
+    return this.reads.rebuild(name, { kind: 'verify', eventsPerSecond: rate(eventsPerSecond) });
+  }
+
+  @Mutation()
+  rollbackProjection(@Args('name') name: string) {
+    return this.reads.rebuild(name, { kind: 'rollback' });
+  }
+
+  @Mutation()
+  cancelRebuild(@Args('name') name: string) {
+    return this.reads.cancelRebuild(name);
   }
 
   @Subscription()
   projectionProgress(@Args('name') name?: string | null) {
     return this.reads.rebuildProgress(name ?? undefined);
   }
+}
+
+function rate(eventsPerSecond: number | null | undefined): number | null {
+  if (eventsPerSecond === null || eventsPerSecond === undefined) return null;
+  if (eventsPerSecond < 1) throw badInput([{ path: 'eventsPerSecond', problem: 'must be at least 1' }]);
+  return eventsPerSecond;
 }

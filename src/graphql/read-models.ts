@@ -3,10 +3,12 @@ import { type Channel, mayAccess, type Organizations } from '../domain/vocabular
 import type { AttemptRow } from '../projections/attempts.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
+import type { Rebuild } from '../projections/member.js';
 import type { ReadSide } from '../projections/read-side.js';
-import { RebuildConflict, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
+import { RebuildConflict, type RebuildOptions, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
 import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput } from './errors.js';
+import { presentRebuild, presentStatus } from './projection-presenter.js';
 import { ReadYourWrites } from './read-your-writes.js';
 import type { RequestContext } from './request-context.js';
 import { streamOf } from './stream-of.js';
@@ -103,19 +105,16 @@ export class ReadModels {
     return await this.#reads.dashboard.dashboard(organizations, from, to, bucket);
   }
 
-  projections() {
-    return this.#reads.projections.status();
+  async projections() {
+    return (await this.#reads.projections.status()).map(presentStatus);
   }
 
-  async rebuild(name: string) {
-    try {
-      return await this.#reads.projections.rebuild(name);
-    } catch (error) {
-      if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
-      if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
-      if (error instanceof RebuildUnavailable) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);
-      throw error;
-    }
+  rebuild(name: string, options: RebuildOptions) {
+    return ordered(this.#reads.projections.orders.rebuild(name, options));
+  }
+
+  cancelRebuild(name: string) {
+    return ordered(this.#reads.projections.orders.cancelRebuild(name));
   }
 
   /** Deliveries of these organizations as they change, from now on. */
@@ -138,7 +137,7 @@ export class ReadModels {
     return streamOf(this.#reads.projections.rebuilds(), (rebuilds) =>
       rebuilds
         .filter((rebuild) => name === undefined || rebuild.name === name)
-        .map((rebuild) => ({ projectionProgress: rebuild })),
+        .map((rebuild) => ({ projectionProgress: presentRebuild(rebuild) })),
     );
   }
 
@@ -148,6 +147,18 @@ export class ReadModels {
 
   async #caughtUp({ principal }: RequestContext): Promise<void> {
     await this.#reads.projections.waitFor(this.#writes.newestOf(principal), this.#patienceMs);
+  }
+}
+
+/** A rebuild that somebody has asked for. */
+async function ordered(rebuild: Promise<Rebuild>) {
+  try {
+    return presentRebuild(await rebuild);
+  } catch (error) {
+    if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
+    if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
+    if (error instanceof RebuildUnavailable) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);
+    throw error;
   }
 }
 

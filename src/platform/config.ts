@@ -136,6 +136,8 @@ const projections = z.strictObject({
   batchDelayMs: wholeNumber(0, 10_000).default(25),
   /** Default 2,000 ms that a query waits for the read model to show the caller's own last command. */
   readYourWritesTimeoutMs: wholeNumber(0, 60_000).default(2_000),
+  /** Default 24 hours for which the version that a rebuild has replaced can be gone back to. */
+  keepReplacedHours: amount(0, 8_760).default(24),
 });
 
 const auth = z.strictObject({

@@ -7,6 +7,7 @@ import { ProjectionWriter1780200000000 } from './migrations/1780200000000-projec
 import { SeveralEngines1780300000000 } from './migrations/1780300000000-several-engines.js';
 import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions.js';
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
+import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
@@ -33,6 +34,7 @@ const migrations = [
   SeveralEngines1780300000000,
   Suspensions1780400000000,
   Circuits1780500000000,
+  BlueGreen1783000000000,
   ProviderReasons1785000000000,
 ];
 

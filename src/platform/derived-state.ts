@@ -28,6 +28,7 @@ export const DERIVED_TABLES = [
   'dashboard_hours',
   'projection_checkpoints',
   'projection_rebuilds',
+  'projection_kept',
   'parked_events',
   'projection_writer',
   'engine_instances',
@@ -67,6 +68,7 @@ export async function matchDerivedState(
       throw new Error(
         'DATABASE_URL: this database does not follow from the event log, and other instances work on it; stop them first',
       );
+    await dropOtherVersions(transaction);
     await transaction.query(`truncate ${DERIVED_TABLES.join(', ')}`);
     await claim(transaction, id);
     return { followed, reached: reached.toString(), head: head.toString() };
@@ -82,6 +84,14 @@ async function claim(transaction: EntityManager, id: string): Promise<string> {
   await transaction.query('insert into event_log (id) values ($1) on conflict do nothing', [id]);
   const [followed] = await transaction.query<{ id: string }[]>('select id from event_log');
   return followed?.id ?? id;
+}
+
+/** Read models that were being rebuilt, or are kept from before a rebuild. */
+async function dropOtherVersions(transaction: EntityManager): Promise<void> {
+  const schemas = await transaction.query<{ name: string }[]>(
+    `select nspname as name from pg_namespace where nspname like 'waybill\\_building\\_%' or nspname like 'waybill\\_kept\\_%'`,
+  );
+  for (const { name } of schemas) await transaction.query(`drop schema "${name}" cascade`);
 }
 
 /** Whether another instance holds a lease on a part of the deliveries. */

@@ -25,8 +25,34 @@ export interface Parked {
   readonly error: string;
 }
 
+/** Live projections that are new here begin at 0n. */
+export async function insertCheckpoints(
+  connection: Connection,
+  members: readonly Member[],
+  epoch: bigint,
+): Promise<void> {
+  await connection.execute(
+    `insert into projection_checkpoints (name, version, position, epoch)
+     select name, version, 0, $3 from unnest($1::text[], $2::integer[]) as u(name, version) on conflict do nothing`,
+    [members.map(({ key }) => key), members.map(({ projection }) => projection.version), String(epoch)],
+  );
+}
+
+/** What is not live may have been begun by an instance that was not the writer, or for the one before this. */
+export async function adoptCheckpoint(
+  connection: Connection,
+  { key, projection }: Member,
+  epoch: bigint,
+): Promise<void> {
+  await connection.execute(
+    `update projection_checkpoints set epoch = $3 where name = $1 and epoch <> $3
+       and exists (select from projection_checkpoints where name = $2 and epoch = $3)`,
+    [key, projection.name, String(epoch)],
+  );
+}
+
 /**
- * Reads where the projections are; one that is new here starts at 0n.
+ * Reads where the projections are.
  *
  * @returns those whose rows an older version of the program has made
  * @throws Superseded when they are another epoch's
@@ -36,26 +62,21 @@ export async function loadCheckpoints(
   members: readonly Member[],
   epoch: bigint,
 ): Promise<Member[]> {
-  const names = members.map(({ projection }) => projection.name);
-  await connection.execute(
-    `insert into projection_checkpoints (name, version, position, epoch)
-     select name, version, 0, $3 from unnest($1::text[], $2::integer[]) as u(name, version) on conflict do nothing`,
-    [names, members.map(({ projection }) => projection.version), String(epoch)],
-  );
+  const keys = members.map(({ key }) => key);
   const rows = await connection.query<{ name: string; version: number; position: string; epoch: string }>(
     'select name, version, position, epoch from projection_checkpoints where name = any($1)',
-    [names],
+    [keys],
   );
   const parked = await connection.query<{ projection: string; stream: string; events: string }>(
     `select projection, stream, count(*) as events from parked_events where projection = any($1)
      group by projection, stream`,
-    [names],
+    [keys],
   );
   const outdated: Member[] = [];
   for (const member of members) {
     const { name, version } = member.projection;
-    const row = rows.find((candidate) => candidate.name === name);
-    if (!row) throw new Error(`the checkpoint of ${name} has disappeared`);
+    const row = rows.find((candidate) => candidate.name === member.key);
+    if (!row) throw new Error(`the checkpoint of ${member.key} has disappeared`);
     if (BigInt(row.epoch) !== epoch) throw new Superseded();
     if (row.version > version) throw new Error(`${name} was made by a newer version of this program`);
     if (row.version < version) outdated.push(member);
@@ -63,7 +84,7 @@ export async function loadCheckpoints(
     member.parkedStreams.clear();
     member.parked = 0;
     for (const { projection, stream, events } of parked) {
-      if (projection !== name) continue;
+      if (projection !== member.key) continue;
       member.park(stream);
       member.parked += Number(events);
     }
@@ -86,7 +107,7 @@ export const moveCheckpoints = (members: readonly Member[], epoch: bigint, from:
            returning 1)
          select 1 / (count(*) = cardinality($1::text[]))::integer from moved`,
   values: [
-    members.map(({ projection }) => projection.name),
+    members.map(({ key }) => key),
     members.map(({ projection }) => projection.version),
     String(from),
     String(to),

@@ -9,6 +9,8 @@ export interface ConnectionSettings {
   readonly statementMs?: number;
   /** Default none. */
   readonly transactionMs?: number;
+  /** Default none. Where tables are looked for before they are looked for where they live. */
+  readonly schema?: string;
 }
 
 /** A process that is stopped in the middle of a transaction keeps its locks no longer than this. */
@@ -43,7 +45,7 @@ export class Connection {
   static async open(
     options: pg.ClientConfig,
     lost: (error: Error) => void,
-    { name = 'waybill-projections', statementMs = 60_000, transactionMs = 0 }: ConnectionSettings = {},
+    { name = 'waybill-projections', statementMs = 60_000, transactionMs = 0, schema }: ConnectionSettings = {},
   ): Promise<Connection> {
     const socket = new Socket();
     const client = new pg.Client({
@@ -69,6 +71,10 @@ export class Connection {
       await client.query(`select set_config(name, $1, false) from pg_settings where name = 'transaction_timeout'`, [
         String(transactionMs),
       ]);
+      if (schema !== undefined)
+        await client.query(`select set_config('search_path', $1 || ', ' || current_setting('search_path'), false)`, [
+          schema,
+        ]);
     } catch (error) {
       await client.end().catch(() => {});
       throw error;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Connection } from './connection.js';
+import { keyOf, type Role, schemaOf } from './member.js';
 import type { Projection } from './projection.js';
 
 export interface Digest {
@@ -11,24 +12,29 @@ export interface Digest {
 
 /**
  * A fingerprint of all of a projection's rows, to compare a rebuilt read model with the one it replaces. It guards
- * against mistakes, not against forgery: each table gives its number of rows and the sums of two parts of the rows'
- * hashes, which needs no sorting.
+ * against mistakes, not against forgery: each table gives its number of rows and two sums of hashes of its rows, which
+ * needs no sorting.
  */
-export async function digest(connection: Connection, projection: Projection): Promise<Digest> {
-  return await connection.transaction(async () => {
-    const [checkpoint] = await connection.query<{ position: string }>(
-      'select position from projection_checkpoints where name = $1',
-      [projection.name],
+export async function digest(connection: Connection, projection: Projection, role: Role = 'live'): Promise<Digest> {
+  return await connection.transaction(async () => await digestNow(connection, projection, role), SNAPSHOT);
+}
+
+/** Every statement of such a transaction sees the database at one moment: that of the first. */
+export const SNAPSHOT = 'isolation level repeatable read read only';
+
+/** Part of the caller's transaction. */
+export async function digestNow(connection: Connection, projection: Projection, role: Role): Promise<Digest> {
+  const [checkpoint] = await connection.query<{ position: string }>(
+    'select position from projection_checkpoints where name = $1',
+    [keyOf(projection.name, role)],
+  );
+  const hash = createHash('sha256');
+  for (const table of projection.tables) {
+    const [sums] = await connection.query<{ text: string }>(
+      `select concat_ws(' ', count(*), sum(hashtextextended(t::text, 0)), sum(hashtextextended(t::text, 1))) as text
+         from ${role === 'live' ? '' : `${schemaOf(projection.name, role)}.`}${table} t`,
     );
-    const hash = createHash('sha256');
-    for (const table of projection.tables) {
-      const [sums] = await connection.query<{ text: string }>(
-        `select concat_ws(' ', count(*), sum(('x' || substr(h, 1, 16))::bit(64)::bigint),
-                          sum(('x' || substr(h, 17, 16))::bit(64)::bigint)) as text
-         from (select encode(sha256(convert_to(t::text, 'UTF8')), 'hex') as h from ${table} t) hashes`,
-      );
-      hash.update(`${table} ${sums?.text}\n`);
-    }
-    return { position: BigInt(checkpoint?.position ?? 0), sha256: hash.digest('hex') };
-  }, 'isolation level repeatable read read only');
+    hash.update(`${table} ${sums?.text}\n`);
+  }
+  return { position: BigInt(checkpoint?.position ?? 0), sha256: hash.digest('hex') };
 }

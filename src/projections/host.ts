@@ -4,6 +4,7 @@ import { Latest } from './latest.js';
 import type { Rebuild } from './member.js';
 import {
   type DeliveryChange,
+  type Orders,
   type ProjectionProgress,
   type Runner,
   type RunnerObserver,
@@ -133,9 +134,9 @@ export class ProjectionHost {
     );
   }
 
-  /** @throws UnknownProjection, RebuildConflict */
-  rebuild(name: string): Promise<Rebuild> {
-    return this.#runner.rebuild(name);
+  /** What operators may ask for. */
+  get orders(): Orders {
+    return this.#runner;
   }
 
   /**

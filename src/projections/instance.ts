@@ -5,7 +5,8 @@ import { Connection } from './connection.js';
 import { type Health, Lease } from './lease.js';
 import type { Rebuild } from './member.js';
 import { pause, pauseMs } from './pause.js';
-import { beginRebuild, UnknownProjection } from './rebuild.js';
+import type { Projection } from './projection.js';
+import { beginRebuild, endRebuild, RebuildConflict, type RebuildOptions, UnknownProjection } from './rebuild.js';
 import { projections as everyProjection } from './registry.js';
 import {
   type ProjectionProgress,
@@ -17,6 +18,7 @@ import {
 } from './runner.js';
 import { oneSession, type Session } from './session.js';
 import { StoredProgress } from './stored-progress.js';
+import { dropExpired } from './versions.js';
 
 export interface InstanceOptions extends RunnerOptions {
   /** Who asks for the lease: the same after a restart, so that it gets back what it had. Default: nobody was it before. */
@@ -32,6 +34,8 @@ const RENEWALS = 4;
 const LOOKS = 8;
 /** A network that swallows everything is noticed within this. */
 const STATEMENT_MS = 10_000;
+/** How often it is looked for replaced versions that are not to be kept any longer. */
+const TIDY_MS = 60_000;
 
 interface Writer {
   readonly runner: ProjectionRunner;
@@ -58,6 +62,7 @@ export class Instance implements Runner {
   #isWatched = false;
   #hasLooked = false;
   #failures = 0;
+  #tidiedAt = Number.NEGATIVE_INFINITY;
   #wake = () => {};
 
   constructor(options: InstanceOptions, observer: RunnerObserver = {}) {
@@ -85,16 +90,35 @@ export class Instance implements Runner {
     return this.#writer?.runner.isLoaded ? this.#writer.runner.progress() : this.#stored.progress();
   }
 
-  /** As the writer's; what a reader asks for, the writer carries out. @throws UnknownProjection, RebuildConflict */
-  async rebuild(name: string): Promise<Rebuild> {
-    if (this.#writer?.runner.isLoaded) return await this.#writer.runner.rebuild(name);
-    const { reader, postgres, projections } = this.#options;
-    const projection = projections.find((candidate) => candidate.name === name);
-    if (!projection) throw new UnknownProjection(`there is no projection ${name}`);
+  /** What a reader asks for, the writer carries out. */
+  async rebuild(name: string, options: RebuildOptions = {}): Promise<Rebuild> {
+    if (this.#writer?.runner.isLoaded) return await this.#writer.runner.rebuild(name, options);
+    const { reader } = this.#options;
     const total = reader.eventsBetween(0n, await reader.head());
-    const connection = await Connection.open(postgres, () => {});
+    return await this.#asReader(name, (connection, projection) =>
+      beginRebuild(connection, { projection, total, ...options }),
+    );
+  }
+
+  async cancelRebuild(name: string): Promise<Rebuild> {
+    if (this.#writer?.runner.isLoaded) return await this.#writer.runner.cancelRebuild(name);
+    return await this.#asReader(name, async (connection, { version }) => {
+      const [live] = await connection.query<{ version: number }>(
+        'select version from projection_checkpoints where name = $1',
+        [name],
+      );
+      if (live && live.version < version)
+        throw new RebuildConflict(`the rows of ${name} are of an older version of this program: it has to be rebuilt`);
+      return await endRebuild(connection, name, { state: 'cancelled', reason: null });
+    });
+  }
+
+  async #asReader(name: string, ask: (connection: Connection, projection: Projection) => Promise<Rebuild>) {
+    const projection = this.#options.projections.find((candidate) => candidate.name === name);
+    if (!projection) throw new UnknownProjection(`there is no projection ${name}`);
+    const connection = await Connection.open(this.#options.postgres, () => {});
     try {
-      return await beginRebuild(connection, { projection, total });
+      return await ask(connection, projection);
     } finally {
       await connection.close();
     }
@@ -176,6 +200,10 @@ export class Instance implements Runner {
   }
 
   async #renew(connection: Connection, writer: Writer): Promise<void> {
+    if (performance.now() - this.#tidiedAt >= TIDY_MS) {
+      this.#tidiedAt = performance.now();
+      await dropExpired(connection);
+    }
     const health = writer.runner.progress().map(healthOf);
     const rebuilds = writer.isOver ? undefined : await this.#lease.renew(connection, writer.epoch, health);
     if (rebuilds) for (const rebuild of rebuilds) writer.runner.learn(rebuild);
@@ -206,7 +234,6 @@ export class Instance implements Runner {
 
   #hearOf(rebuild: Rebuild): void {
     if (!this.#stored.rebuilt(rebuild)) return;
-    if (rebuild.state === 'running' && rebuild.processed === 0) this.#stored.setBack(rebuild.name);
     this.#observer.rebuild?.(rebuild);
     this.#changed();
   }

@@ -2,6 +2,7 @@ import { announce } from './announcements.js';
 import type { Connection } from './connection.js';
 import type { Rebuild } from './member.js';
 import type { Projection } from './projection.js';
+import { REBUILD_COLUMNS, type RebuildColumns, rebuildOf } from './rebuild.js';
 
 export interface LeaseOptions {
   /** This instance; the same after a restart. */
@@ -38,7 +39,7 @@ export interface Look {
 interface Found {
   readonly writer: { readonly owner: string; readonly isFree: boolean; readonly health: readonly Health[] } | null;
   readonly checkpoints: readonly { name: string; version: number; position: string }[] | null;
-  readonly rebuilds: readonly Rebuild[] | null;
+  readonly rebuilds: readonly RebuildColumns[] | null;
 }
 
 /** Free when it has expired by the database's clock, or its holder's connection is gone, as it is after a kill -9. */
@@ -46,8 +47,7 @@ const IS_FREE = `(held.expires_at <= clock_timestamp()
   or not exists (select from pg_stat_activity where pid = held.backend))`;
 
 const REBUILDS = `
-  select distinct on (name) id, name, state, processed, total, started_at as "startedAt", finished_at as "finishedAt"
-  from projection_rebuilds order by name, started_at desc`;
+  select distinct on (name) ${REBUILD_COLUMNS} from projection_rebuilds order by name, started_at desc`;
 
 /**
  * Which of several instances writes the read models: a row in Postgres, held for a while by the database's clock and
@@ -85,11 +85,7 @@ export class Lease {
       newer: newer.map(({ name }) => name),
       health: writer?.health ?? [],
       checkpoints: new Map((checkpoints ?? []).map(({ name, position }) => [name, BigInt(position)])),
-      rebuilds: (rebuilds ?? []).map(({ startedAt, finishedAt, ...rest }) => ({
-        startedAt: new Date(startedAt).toISOString(),
-        finishedAt: finishedAt && new Date(finishedAt).toISOString(),
-        ...rest,
-      })),
+      rebuilds: (rebuilds ?? []).map(rebuildOf),
     };
   }
 

@@ -1,7 +1,7 @@
 import type { EventStoreLocation } from '../event-store/event-store.js';
 import type { InstanceOptions } from './instance.js';
 import type { Rebuild } from './member.js';
-import type { DeliveryChange, ProjectionProgress } from './runner.js';
+import type { DeliveryChange, Orders, ProjectionProgress } from './runner.js';
 
 /** What the main thread and the projection thread say to each other. */
 
@@ -10,7 +10,12 @@ export interface WorkerSettings extends Omit<InstanceOptions, 'reader' | 'codec'
 }
 
 export type ToWorker =
-  | { readonly type: 'rebuild'; readonly request: number; readonly name: string }
+  | {
+      readonly type: 'order';
+      readonly request: number;
+      readonly order: keyof Orders;
+      readonly about: readonly unknown[];
+    }
   /** Whether anybody wants to know which deliveries change. */
   | { readonly type: 'watch'; readonly isWanted: boolean; readonly after: bigint | undefined }
   | { readonly type: 'stop' };
@@ -19,5 +24,5 @@ export type FromWorker =
   | { readonly type: 'progress'; readonly projections: readonly ProjectionProgress[] }
   | { readonly type: 'changed'; readonly deliveries: readonly DeliveryChange[] }
   | { readonly type: 'rebuild'; readonly rebuild: Rebuild }
-  | { readonly type: 'begun'; readonly request: number; readonly rebuild: Rebuild }
+  | { readonly type: 'answered'; readonly request: number; readonly answer: unknown }
   | { readonly type: 'refused'; readonly request: number; readonly error: { name: string; message: string } };

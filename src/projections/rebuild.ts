@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { EventReader } from '../event-store/event-store.js';
 import { announce } from './announcements.js';
 import { Superseded } from './checkpoints.js';
 import type { Connection } from './connection.js';
-import type { Member, Rebuild } from './member.js';
+import { keyOf, type Member, type Rebuild } from './member.js';
 import type { Projection } from './projection.js';
+import { createTables, dropBuilding, isAlike } from './versions.js';
 
-/** This projection is being rebuilt already. */
+/** This projection is being rebuilt already, or what is asked for makes no sense now. */
 export class RebuildConflict extends Error {
   override name = 'RebuildConflict';
 }
@@ -20,62 +20,60 @@ export class UnknownProjection extends Error {
   override name = 'UnknownProjection';
 }
 
-export interface RebuildOrder {
+export interface RebuildOptions {
+  /** Default: a rebuild. */
+  readonly kind?: Rebuild['kind'];
+  /** Default null: as fast as it can. */
+  readonly eventsPerSecond?: number | null;
+}
+
+export interface RebuildOrder extends RebuildOptions {
   readonly projection: Projection;
   /** How many events there are. */
   readonly total: number;
-  /** The writer's. Another instance has none: the writer finds out, at its next batch or because it is told. */
+  /** The writer's. Another instance has none: the writer finds out because it is told. */
   readonly epoch?: bigint;
-  /** Ends one that is going on as failed: it was making the rows of another version. */
-  readonly supersede?: boolean;
 }
 
 const UNIQUE_VIOLATION = '23505';
-/** How often it is said how far a rebuild is. */
-const PROGRESS_MS = 250;
 
 /**
- * Empties a projection and sets it back to the beginning of the log, in one transaction with the row that says so.
+ * Stores that a read model is to be made anew, and makes its empty tables, in one transaction. The live ones stay as
+ * they are, and go on.
  *
- * @throws RebuildConflict when one is going on, and is not to be superseded
+ * @throws RebuildConflict when one is going on, or there is nothing to go back to
  * @throws RebuildUnavailable when no writer has ever begun with the projection
  * @throws Superseded when the epoch is over
  */
 export async function beginRebuild(connection: Connection, order: RebuildOrder): Promise<Rebuild> {
-  const { projection, total, epoch, supersede = false } = order;
-  const { name, tables } = projection;
-  const startedAt = new Date().toISOString();
+  const { projection, total, epoch, kind = 'rebuild', eventsPerSecond = null } = order;
+  const { name, version } = projection;
   const rebuild: Rebuild = {
-    id: randomUUID(),
-    name,
-    state: 'running',
-    processed: 0,
-    total,
-    startedAt,
-    finishedAt: null,
+    ...{ id: randomUUID(), name, kind, state: 'running', phase: 'building', comparison: null, reason: null },
+    ...{ processed: 0, total, eventsPerSecond, startedAt: new Date().toISOString(), finishedAt: null },
   };
   try {
     await connection.transaction(async () => {
-      // First what every batch takes first, so that nobody waits for each other.
-      const isMine = await connection.execute(
-        `update projection_checkpoints set position = 0, version = coalesce($2, version)
-         where name = $1 and epoch = coalesce($3, epoch)`,
-        [name, epoch === undefined ? null : projection.version, epoch === undefined ? null : String(epoch)],
+      const [live] = await connection.query(
+        'select from projection_checkpoints where name = $1 and epoch = coalesce($2, epoch) for share',
+        [name, epoch === undefined ? null : String(epoch)],
       );
-      if (isMine === 0)
-        throw epoch === undefined ? new RebuildUnavailable(`${name} has not begun yet`) : new Superseded();
-      if (supersede)
-        await connection.execute(
-          `update projection_rebuilds set state = 'failed', finished_at = $2 where name = $1 and state = 'running'`,
-          [name, startedAt],
-        );
+      if (!live) throw epoch === undefined ? new RebuildUnavailable(`${name} has not begun yet`) : new Superseded();
       await connection.execute(
-        `insert into projection_rebuilds (id, name, state, processed, total, started_at)
-         values ($1, $2, 'running', 0, $3, $4)`,
-        [rebuild.id, name, total, startedAt],
+        `insert into projection_rebuilds (id, name, kind, state, processed, total, events_per_second, started_at)
+         values ($1, $2, $3, 'running', 0, $4, $5, $6)`,
+        [rebuild.id, name, kind, total, eventsPerSecond, rebuild.startedAt],
       );
-      await connection.execute(`truncate ${tables.join(', ')}`);
-      await connection.execute('delete from parked_events where projection = $1', [name]);
+      if (kind === 'rollback') await checkKept(connection, projection);
+      else {
+        await dropBuilding(connection, name);
+        await createTables(connection, projection);
+        await connection.execute(
+          `insert into projection_checkpoints (name, version, position, epoch)
+           select $2, $3, 0, epoch from projection_checkpoints where name = $1`,
+          [name, keyOf(name, 'building'), version],
+        );
+      }
       await connection.execute(announce({ rebuild }));
     });
   } catch (error) {
@@ -85,69 +83,133 @@ export async function beginRebuild(connection: Connection, order: RebuildOrder):
   return rebuild;
 }
 
-type Counter = Pick<EventReader, 'eventsBetween'>;
-
-/** @param head where the projection has to go; may move on while it is on its way. @throws Superseded */
-export async function storeRebuildProgress(
-  connection: Connection,
-  member: Member,
-  epoch: bigint,
-  reader: Counter,
-  head: bigint,
-): Promise<void> {
-  if (member.rebuild?.state !== 'running' || performance.now() - member.rebuildToldAt < PROGRESS_MS) return;
-  member.rebuildToldAt = performance.now();
-  const processed = reader.eventsBetween(0n, member.position);
-  const total = Math.max(processed, reader.eventsBetween(0n, head));
-  await store(connection, member, epoch, { ...member.rebuild, processed, total });
-}
-
-/** To be called when the projection has, as a part of the group, what the log has. @throws Superseded */
-export async function finishRebuild(
-  connection: Connection,
-  member: Member,
-  epoch: bigint,
-  reader: Counter,
-): Promise<void> {
-  if (member.rebuild?.state !== 'running') return;
-  const total = reader.eventsBetween(0n, member.position);
-  const finishedAt = new Date().toISOString();
-  await store(connection, member, epoch, { ...member.rebuild, state: 'done', processed: total, total, finishedAt });
-}
-
-async function store(connection: Connection, member: Member, epoch: bigint, rebuild: Rebuild): Promise<void> {
-  await connection.transaction(async () => {
-    const count = await connection.execute(
-      `with mine as (select from projection_checkpoints where name = $6 and epoch = $7 for share)
-       update projection_rebuilds set state = $2, processed = $3, total = $4, finished_at = $5
-       where id = $1 and exists (select from mine)`,
-      [rebuild.id, rebuild.state, rebuild.processed, rebuild.total, rebuild.finishedAt, rebuild.name, String(epoch)],
+async function checkKept(connection: Connection, projection: Projection): Promise<void> {
+  const { name, version } = projection;
+  const [kept] = await connection.query<{ version: number }>(
+    'select version from projection_checkpoints c join projection_kept k on k.name = $1 where c.name = $2',
+    [name, keyOf(name, 'kept')],
+  );
+  if (!kept) throw new RebuildConflict(`no earlier version of ${name} is kept`);
+  if (kept.version !== version)
+    throw new RebuildConflict(
+      `the kept version of ${name} was made by another version of this program (${kept.version}, not ${version})`,
     );
-    if (count === 0) throw new Superseded();
-    await connection.execute(announce({ rebuild }));
-  });
-  member.tell(rebuild);
+  if (!(await isAlike(connection, projection, 'kept')))
+    throw new RebuildConflict(`the kept version of ${name} has other columns: this program cannot use it`);
 }
+
+/** How often it is said how far a rebuild is. */
+const PROGRESS_MS = 250;
+
+/** The row of a rebuild that is going on, kept up to date by the one that carries it out. */
+export class RebuildRow {
+  readonly #live: Member;
+  readonly #id: string;
+  readonly #epoch: bigint;
+  #toldAt = Number.NEGATIVE_INFINITY;
+
+  constructor(live: Member, id: string, epoch: bigint) {
+    this.#live = live;
+    this.#id = id;
+    this.#epoch = epoch;
+  }
+
+  get now(): Rebuild {
+    const { rebuild } = this.#live;
+    if (rebuild?.id !== this.#id) throw new Error('another rebuild has begun');
+    return rebuild;
+  }
+
+  /** Now and then. @returns whether it is to go on */
+  async progress(connection: Connection, processed: number, total: number): Promise<boolean> {
+    if (performance.now() - this.#toldAt < PROGRESS_MS) return true;
+    this.#toldAt = performance.now();
+    return await this.change(connection, { processed, total: Math.max(processed, total) });
+  }
+
+  /** In a transaction of its own. @returns whether it was still going on. @throws Superseded */
+  async change(connection: Connection, news: Partial<Rebuild>): Promise<boolean> {
+    return await connection.transaction(async () => {
+      const changed = await this.store(connection, news);
+      if (changed) this.#live.tell(changed);
+      return changed !== undefined;
+    });
+  }
+
+  /** Part of the caller's transaction. @returns what is to be told when it is committed; undefined when it was cancelled */
+  async store(connection: Connection, news: Partial<Rebuild>): Promise<Rebuild | undefined> {
+    const rebuild: Rebuild = { ...this.now, ...news };
+    const { id, name, state, phase, comparison, reason, processed, total, finishedAt } = rebuild;
+    const [mine] = await connection.query(
+      'select from projection_checkpoints where name = $1 and epoch = $2 for share',
+      [name, String(this.#epoch)],
+    );
+    if (!mine) throw new Superseded();
+    const count = await connection.execute(
+      `update projection_rebuilds set state = $2, phase = $3, comparison = $4, reason = $5, processed = $6, total = $7,
+         finished_at = $8 where id = $1 and state = 'running'`,
+      [id, state, phase, comparison, reason, processed, total, finishedAt],
+    );
+    if (count === 0) return undefined;
+    await connection.execute(announce({ rebuild }));
+    return rebuild;
+  }
+}
+
+/**
+ * Ends a rebuild that is going on, whoever carries it out; what it has made so far is dropped.
+ *
+ * @param end `failed` when it cannot go on, else `cancelled`
+ * @throws RebuildConflict when none is going on
+ */
+export async function endRebuild(
+  connection: Connection,
+  name: string,
+  end: Pick<Rebuild, 'reason'> & { readonly state: 'cancelled' | 'failed' },
+): Promise<Rebuild> {
+  return await connection.transaction(async () => {
+    // First what every batch takes first.
+    await connection.execute('select from projection_checkpoints where name = $1 for update', [
+      keyOf(name, 'building'),
+    ]);
+    const [row] = await connection.query<RebuildColumns>(
+      `update projection_rebuilds set state = $2, reason = $3, finished_at = now()
+       where name = $1 and state = 'running' returning ${REBUILD_COLUMNS}`,
+      [name, end.state, end.reason],
+    );
+    if (!row) throw new RebuildConflict(`${name} is not being rebuilt`);
+    const rebuild = rebuildOf(row);
+    if (rebuild.kind !== 'rollback') await dropBuilding(connection, name);
+    await connection.execute(announce({ rebuild }));
+    return rebuild;
+  });
+}
+
+export const REBUILD_COLUMNS = `id, name, kind, state, phase, comparison, reason, processed, total,
+  events_per_second as "eventsPerSecond", started_at as "startedAt", finished_at as "finishedAt"`;
+
+/** As Postgres gives them, or JSON made by it. */
+export interface RebuildColumns extends Omit<Rebuild, 'processed' | 'total' | 'startedAt' | 'finishedAt'> {
+  readonly processed: string | number;
+  readonly total: string | number;
+  readonly startedAt: Date | string;
+  readonly finishedAt: Date | string | null;
+}
+
+export const rebuildOf = (row: RebuildColumns): Rebuild => ({
+  ...row,
+  processed: Number(row.processed),
+  total: Number(row.total),
+  startedAt: new Date(row.startedAt).toISOString(),
+  finishedAt: row.finishedAt && new Date(row.finishedAt).toISOString(),
+});
 
 /** Reads the newest rebuild of each of these projections: another instance may have begun it. */
 export async function recallRebuilds(connection: Connection, members: readonly Member[]): Promise<void> {
-  const rows = await connection.query<{
-    id: string;
-    name: string;
-    state: Rebuild['state'];
-    processed: string;
-    total: string;
-    started_at: Date;
-    finished_at: Date | null;
-  }>('select distinct on (name) * from projection_rebuilds where name = any($1) order by name, started_at desc', [
-    members.map(({ projection }) => projection.name),
-  ]);
-  for (const { id, name, state, processed, total, started_at, finished_at } of rows)
-    members
-      .find(({ projection }) => projection.name === name)
-      ?.recall({
-        ...{ id, name, state, processed: Number(processed), total: Number(total) },
-        startedAt: started_at.toISOString(),
-        finishedAt: finished_at?.toISOString() ?? null,
-      });
+  const rows = await connection.query<RebuildColumns>(
+    `select distinct on (name) ${REBUILD_COLUMNS} from projection_rebuilds where name = any($1)
+     order by name, started_at desc`,
+    [members.map(({ projection }) => projection.name)],
+  );
+  for (const row of rows) members.find(({ projection }) => projection.name === row.name)?.recall(rebuildOf(row));
 }

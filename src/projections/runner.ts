@@ -2,7 +2,8 @@ import type pg from 'pg';
 import type { Instant } from '../domain/vocabulary.js';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
-import { CheckpointMoved, loadCheckpoints } from './checkpoints.js';
+import { Build } from './build.js';
+import { CheckpointMoved, insertCheckpoints, loadCheckpoints } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { type Folded, Folder, streamPrefixes } from './fold.js';
 import { Follower } from './follower.js';
@@ -11,10 +12,10 @@ import { paced } from './pacing.js';
 import type { Projection } from './projection.js';
 import {
   beginRebuild,
-  finishRebuild,
+  endRebuild,
   RebuildConflict,
+  type RebuildOptions,
   recallRebuilds,
-  storeRebuildProgress,
   UnknownProjection,
 } from './rebuild.js';
 import { projections as everyProjection } from './registry.js';
@@ -35,6 +36,8 @@ export interface RunnerOptions {
   readonly cachedViews?: number;
   /** Default 30,000 ms without progress although there is something to do, after which a projection is failing. */
   readonly stalledAfterMs?: number;
+  /** Default 24 hours for which the version that a rebuild has replaced can be gone back to. */
+  readonly keepReplacedMs?: number;
 }
 
 /** So many times longer are batches waited for while events come fast. */
@@ -90,13 +93,24 @@ export function visiblePosition(progress: readonly ProjectionProgress[]): bigint
   return least ?? 0n;
 }
 
+/** What operators want of a projection. Each returns once it has begun; a restart of the program does not stop it. */
+export interface Orders {
+  /**
+   * Makes it anew from the log, beside the live one, and puts it in its place.
+   *
+   * @throws UnknownProjection, RebuildUnavailable
+   * @throws RebuildConflict when it is being rebuilt already, or there is no earlier version to go back to
+   */
+  rebuild(name: string, options?: RebuildOptions): Promise<Rebuild>;
+  /** @throws UnknownProjection; RebuildConflict when there is none that can be cancelled */
+  cancelRebuild(name: string): Promise<Rebuild>;
+}
+
 /** Whoever keeps the read models up to date, or knows how far they are: in this thread or another, here or elsewhere. */
-export interface Runner {
+export interface Runner extends Orders {
   start(): void;
   stop(): Promise<void>;
   progress(): readonly ProjectionProgress[];
-  /** @throws UnknownProjection, RebuildConflict */
-  rebuild(name: string): Promise<Rebuild>;
   /**
    * Whether anybody wants to know which deliveries change.
    *
@@ -109,8 +123,9 @@ export interface Runner {
  * Keeps the read models up to date.
  *
  * The **group** is all projections at the newest position; one subscription feeds them, one transaction per batch
- * stores them. A projection that lags or is rebuilt is a **follower**: it reads history by itself, and once at most a
- * batch is missing it makes the group stand still between two batches, goes to exactly its position and joins it.
+ * stores them. A projection that lags is a **follower**: it reads history by itself, and once at most a batch is missing
+ * it makes the group stand still between two batches, goes to exactly its position and joins it. A projection that is
+ * rebuilt stays where it is, while a **build** makes its next version.
  */
 export class ProjectionRunner implements Runner {
   readonly #options: Required<RunnerOptions & Writership>;
@@ -118,13 +133,16 @@ export class ProjectionRunner implements Runner {
   readonly #members: readonly Member[];
   readonly #group: Track;
   readonly #followers = new Map<Member, Follower>();
+  readonly #builds = new Map<Member, Build>();
   readonly #trials: Omit<Trials, 'signal'>;
   readonly #stopping = new AbortController();
   #leading: Promise<void> | undefined;
   #endSession: (cause: Error) => void = () => {};
-  /** Where the log ended when the group was mustered. */
-  #aim = 0n;
   #hasLoaded = false;
+  /** Those for which a rebuild is being asked for here. */
+  readonly #beginning = new Set<Member>();
+  /** Those whose rows an older version of the program has made. */
+  readonly #outdated = new Set<Member>();
   #isWatched = false;
 
   constructor(options: RunnerOptions & Writership, observer: RunnerObserver = {}) {
@@ -135,6 +153,7 @@ export class ProjectionRunner implements Runner {
       batchDelayMs: options.batchDelayMs ?? 25,
       cachedViews: options.cachedViews ?? 20_000,
       stalledAfterMs: options.stalledAfterMs ?? 30_000,
+      keepReplacedMs: options.keepReplacedMs ?? 24 * 3_600_000,
       epoch: options.epoch ?? 0n,
       isAnnounced: options.isAnnounced ?? false,
     };
@@ -147,7 +166,7 @@ export class ProjectionRunner implements Runner {
       changed: this.#changed,
       superseded: () => observer.superseded?.(),
     };
-    this.#group = this.#newTrack(isAnnounced);
+    this.#group = this.#newTrack({ isAnnounced });
     this.#group.onStored = (folded) => this.#announce(folded);
   }
 
@@ -165,7 +184,8 @@ export class ProjectionRunner implements Runner {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#leading;
-    await Promise.all([...this.#followers.values()].map((follower) => follower.stop()));
+    const others = [...this.#followers.values(), ...this.#builds.values()];
+    await Promise.all(others.map((other) => other.stop()));
   }
 
   watch(isWanted: boolean): void {
@@ -181,49 +201,71 @@ export class ProjectionRunner implements Runner {
       parked: member.parked,
       lastError: this.#trackOf(member).error,
       progressAt: instant(this.#trackOf(member).progressAt),
-      rebuild: member.rebuild,
+      rebuild: this.#rebuildOf(member),
       isBehind: this.#hasLoaded && !this.#group.members.has(member),
     }));
   }
 
-  /**
-   * Empties a projection and makes it again from the beginning of the log. Returns once it has begun; a restart of the
-   * program does not stop it.
-   *
-   * @throws UnknownProjection
-   * @throws RebuildConflict when it is being rebuilt already
-   */
-  async rebuild(name: string): Promise<Rebuild> {
-    const member = this.#members.find(({ projection }) => projection.name === name);
-    if (!member) throw new UnknownProjection(`there is no projection ${name}`);
-    if (member.rebuild?.state === 'running' || member.isDetached)
+  async rebuild(name: string, options: RebuildOptions = {}): Promise<Rebuild> {
+    const member = this.#member(name);
+    if (member.rebuild?.state === 'running' || this.#beginning.has(member))
       throw new RebuildConflict(`${name} is being rebuilt already`);
-    member.isDetached = true;
+    this.#beginning.add(member);
     try {
-      await this.#detach(member);
-      const connection = await Connection.open(this.#options.postgres, () => {});
-      try {
-        return await this.#begin(connection, member);
-      } finally {
-        await connection.close();
-      }
+      const rebuild = await this.#connected((connection) => this.#begin(connection, member, options));
+      this.#build(member);
+      return rebuild;
     } finally {
-      // Also when it could not begin: it goes on from wherever its checkpoint is.
-      member.isDetached = false;
-      this.#follow(member);
+      this.#beginning.delete(member);
     }
   }
 
-  /** To be told of rebuilds that other instances have begun: the projection stands at the beginning of the log. */
+  async cancelRebuild(name: string): Promise<Rebuild> {
+    const member = this.#member(name);
+    if (this.#outdated.has(member))
+      throw new RebuildConflict(`the rows of ${name} are of an older version of this program: it has to be rebuilt`);
+    return await this.#connected(async (connection) => {
+      await this.#builds.get(member)?.stop();
+      try {
+        const rebuild = await endRebuild(connection, name, { state: 'cancelled', reason: null });
+        member.tell(rebuild);
+        return rebuild;
+      } finally {
+        if (member.rebuild?.state === 'running') this.#build(member);
+      }
+    });
+  }
+
+  /** To be told of rebuilds that other instances have begun or ended. */
   learn({ name, id }: Pick<Rebuild, 'name' | 'id'>): void {
     const member = this.#members.find(({ projection }) => projection.name === name);
-    if (!member || member.isDetached || member.rebuild?.id === id) return;
+    if (!member || member.rebuild?.id === id || this.#beginning.has(member)) return;
     this.#endSession(new CheckpointMoved(`${name} is being rebuilt`));
+  }
+
+  #member(name: string): Member {
+    const member = this.#members.find(({ projection }) => projection.name === name);
+    if (!member) throw new UnknownProjection(`there is no projection ${name}`);
+    return member;
+  }
+
+  async #connected<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
+    const connection = await Connection.open(this.#options.postgres, () => {});
+    try {
+      return await work(connection);
+    } finally {
+      await connection.close();
+    }
   }
 
   readonly #changed = (): void => this.#observer.progress?.();
 
   readonly #trackOf = (member: Member): Track => this.#followers.get(member)?.track ?? this.#group;
+
+  #rebuildOf(member: Member): Rebuild | undefined {
+    const reason = this.#builds.get(member)?.track.error;
+    return member.rebuild && reason !== undefined ? { ...member.rebuild, reason } : member.rebuild;
+  }
 
   #stateOf(member: Member): ProjectionState {
     const track = this.#trackOf(member);
@@ -232,17 +274,16 @@ export class ProjectionRunner implements Runner {
     return track === this.#group && track.caughtUp ? 'running' : 'catching-up';
   }
 
-  #newTrack(isAnnounced = false): Track {
-    const { reader, codec, cachedViews, batchEvents, epoch } = this.#options;
+  #newTrack({ isAnnounced = false, maxEvents = this.#options.batchEvents } = {}): Track {
+    const { reader, codec, cachedViews, epoch } = this.#options;
     const folder = new Folder(reader, codec, cachedViews);
-    return new Track({ folder, epoch, maxEvents: batchEvents, isAnnounced });
+    return new Track({ folder, epoch, maxEvents, isAnnounced });
   }
 
-  async #begin(connection: Connection, member: Member, supersede = false): Promise<Rebuild> {
+  async #begin(connection: Connection, member: Member, options: RebuildOptions): Promise<Rebuild> {
     const { reader, epoch } = this.#options;
     const total = reader.eventsBetween(0n, await reader.head());
-    const rebuild = await beginRebuild(connection, { projection: member.projection, total, epoch, supersede });
-    member.position = 0n;
+    const rebuild = await beginRebuild(connection, { projection: member.projection, total, epoch, ...options });
     member.tell(rebuild);
     return rebuild;
   }
@@ -252,7 +293,7 @@ export class ProjectionRunner implements Runner {
     const { reader, batchDelayMs } = this.#options;
     const group = this.#group;
     await group.turn.run(() => this.#muster(connection));
-    group.onBoundary = () => this.#afterBatch(connection);
+    group.onBoundary = this.#changed;
     this.#changed();
     const source = reader.subscribe({
       after: group.position,
@@ -270,43 +311,34 @@ export class ProjectionRunner implements Runner {
     const group = this.#group;
     if (!this.#hasLoaded) for (const member of this.#members) group.members.add(member);
     const members = [...group.members];
+    await insertCheckpoints(connection, members, epoch);
     const outdated = await loadCheckpoints(connection, members, epoch);
-    await recallRebuilds(connection, members);
-    this.#aim = await reader.head();
-    for (const member of outdated) await this.#begin(connection, member, true);
+    await recallRebuilds(connection, this.#members);
+    for (const member of outdated) {
+      // Its rows are shown as they are until those of this program are made.
+      this.#outdated.add(member);
+      group.members.delete(member);
+    }
+    for (const member of this.#outdated)
+      if (member.rebuild?.state !== 'running') await this.#begin(connection, member, {});
     this.#hasLoaded = true;
 
-    let newest = members.length > 0 ? 0n : group.position;
-    for (const { position } of members) if (position > newest) newest = position;
+    let newest = group.members.size > 0 ? 0n : await reader.head();
+    for (const { position } of group.members) if (position > newest) newest = position;
     group.restart(newest);
     for (const member of members) {
-      if (member.position === newest) await this.#settle(connection, member);
-      else {
-        group.members.delete(member);
-        this.#follow(member);
-      }
+      if (!group.members.has(member) || member.position === newest) continue;
+      group.members.delete(member);
+      this.#follow(member);
     }
-  }
-
-  async #afterBatch(connection: Connection): Promise<void> {
-    this.#changed();
-    for (const member of this.#group.members) await this.#settle(connection, member);
-  }
-
-  /** The group may be on its way through history itself: a rebuild of a part of it ends where the log ended. */
-  async #settle(connection: Connection, member: Member): Promise<void> {
-    if (member.rebuild?.state !== 'running') return;
-    const { reader, epoch } = this.#options;
-    if (member.position >= this.#aim) await finishRebuild(connection, member, epoch, reader);
-    else await storeRebuildProgress(connection, member, epoch, reader, this.#aim);
+    for (const member of this.#members) if (member.rebuild?.state === 'running') this.#build(member);
   }
 
   #follow(member: Member): void {
     if (this.#stopping.signal.aborted) return;
     const { reader, epoch } = this.#options;
     const [track, group] = [this.#newTrack(), this.#group];
-    const joining = (connection: Connection) => this.#settle(connection, member);
-    const follower = new Follower({ ...this.#trials, member, track, group, reader, epoch, joining });
+    const follower = new Follower({ ...this.#trials, member, track, group, reader, epoch });
     this.#followers.set(member, follower);
     void follower.ended.then(() => {
       if (this.#followers.get(member) === follower) this.#followers.delete(member);
@@ -314,11 +346,25 @@ export class ProjectionRunner implements Runner {
     });
   }
 
-  /** Takes the member out of the group, or ends its following. */
-  async #detach(member: Member): Promise<void> {
-    await this.#followers.get(member)?.stop();
-    await this.#group.turn.run(async () => {
-      this.#group.members.delete(member);
+  /** Carries out the rebuild that the member has; one that does so already goes on. */
+  #build(live: Member): void {
+    if (this.#stopping.signal.aborted || this.#builds.has(live)) return;
+    const { reader, epoch, keepReplacedMs } = this.#options;
+    const build = new Build({
+      ...{ ...this.#trials, live, reader, epoch, group: this.#group, keepMs: keepReplacedMs },
+      newTrack: (maxEvents) => this.#newTrack(maxEvents === undefined ? {} : { maxEvents }),
+      halt: async (member) => await this.#followers.get(member)?.stop(),
+      over: () => this.#endSession(new CheckpointMoved(`the rebuild of ${live.projection.name} was ended elsewhere`)),
+    });
+    this.#builds.set(live, build);
+    void build.ended.then(() => {
+      this.#builds.delete(live);
+      if (this.#group.members.has(live)) this.#outdated.delete(live);
+      // It was halted, and did not become a part of the group after all; or its rows are still an older program's.
+      else if (this.#outdated.has(live))
+        this.#endSession(new CheckpointMoved(`${live.projection.name} has to be rebuilt`));
+      else if (!this.#followers.has(live)) this.#follow(live);
+      this.#changed();
     });
   }
 

@@ -23,7 +23,10 @@ const TRANSACTION_MS = 8_000;
 
 export interface Trials {
   readonly postgres: pg.ClientConfig;
-  readonly patience: Patience;
+  /** Default: the live tables. Where tables are looked for first. */
+  readonly schema?: string;
+  /** Absent for work whose steps may take long without getting on through the log. */
+  readonly patience?: Patience;
   readonly signal: AbortSignal;
   /** The track has failed. */
   changed(): void;
@@ -39,16 +42,19 @@ export interface Trials {
  */
 export async function keepTrying(
   track: Track,
-  { postgres, patience, signal, changed, superseded }: Trials,
+  { postgres, schema, patience, signal, changed, superseded }: Trials,
   work: (session: Session) => Promise<void>,
 ): Promise<void> {
   const watched = (session: Session) => {
-    void watchOver(track, patience, session, changed);
+    if (patience) void watchOver(track, patience, session, changed);
     return work(session);
   };
   for (let failures = 0; !signal.aborted; ) {
     const before = track.position;
-    const cause = await oneSession(postgres, signal, watched, { transactionMs: TRANSACTION_MS });
+    const cause = await oneSession(postgres, signal, watched, {
+      transactionMs: TRANSACTION_MS,
+      ...(schema && { schema }),
+    });
     if (!cause || signal.aborted) return;
     if (cause instanceof Superseded) return superseded();
     track.caughtUp = false;

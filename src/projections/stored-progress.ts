@@ -53,12 +53,6 @@ export class StoredProgress {
     }
   }
 
-  /** Its checkpoint is at the beginning of the log. */
-  setBack(name: string): void {
-    const known = this.#known.get(name);
-    if (known) known.position = 0n;
-  }
-
   /** @returns whether that is news */
   rebuilt(rebuild: Rebuild): boolean {
     const known = this.#known.get(rebuild.name);
@@ -92,4 +86,4 @@ export class StoredProgress {
 }
 
 const isSame = (a: Rebuild | undefined, b: Rebuild): boolean =>
-  a?.id === b.id && a.state === b.state && a.processed === b.processed && a.total === b.total;
+  a?.id === b.id && a.state === b.state && a.phase === b.phase && a.processed === b.processed && a.total === b.total;

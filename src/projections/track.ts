@@ -209,7 +209,7 @@ function makeWork(member: Member, folded: Folded): Work {
     if (!projection.prefixes.some((prefix) => streamId.startsWith(prefix))) return;
     member.park(streamId);
     for (const { position, type } of events)
-      parked.push({ projection: projection.name, position, stream: streamId, type, error });
+      parked.push({ projection: member.key, position, stream: streamId, type, error });
   };
   const isUsable = ({ id, events }: Change<unknown, never>, prefix: string): boolean => {
     const streamId = prefix + id;

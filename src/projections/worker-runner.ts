@@ -5,7 +5,7 @@ import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import type { Projection } from './projection.js';
 import { RebuildConflict, RebuildUnavailable, UnknownProjection } from './rebuild.js';
 import { projections } from './registry.js';
-import type { ProjectionProgress, Runner, RunnerObserver } from './runner.js';
+import type { Orders, ProjectionProgress, Runner, RunnerObserver } from './runner.js';
 
 const ENTRY = new URL('../projection-worker.js', import.meta.url);
 /** Batches live shortly but longer than the usual 16 MiB of young objects: with room, half of the collecting goes. */
@@ -22,7 +22,7 @@ const SILENT_MS = 30_000;
 export class WorkerRunner implements Runner {
   readonly #settings: WorkerSettings;
   readonly #observer: RunnerObserver;
-  readonly #requests = new Map<number, { resolve(rebuild: Rebuild): void; reject(error: Error): void }>();
+  readonly #requests = new Map<number, { resolve(answer: never): void; reject(error: Error): void }>();
   #worker: Worker | undefined;
   #ended: Promise<void> = Promise.resolve();
   #restart: NodeJS.Timeout | undefined;
@@ -84,12 +84,20 @@ export class WorkerRunner implements Runner {
     this.#send(this.#watch);
   }
 
-  rebuild(name: string): Promise<Rebuild> {
+  rebuild(...about: Parameters<Orders['rebuild']>): Promise<Rebuild> {
+    return this.#order('rebuild', about);
+  }
+
+  cancelRebuild(...about: Parameters<Orders['cancelRebuild']>): Promise<Rebuild> {
+    return this.#order('cancelRebuild', about);
+  }
+
+  #order<Answer>(order: keyof Orders, about: readonly unknown[]): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (!this.#worker) return reject(new RebuildUnavailable('the projection thread is not running'));
       const request = this.#nextRequest++;
       this.#requests.set(request, { resolve, reject });
-      this.#send({ type: 'rebuild', request, name });
+      this.#send({ type: 'order', request, order, about });
     });
   }
 
@@ -110,8 +118,8 @@ export class WorkerRunner implements Runner {
       case 'rebuild':
         this.#observer.rebuild?.(message.rebuild);
         return;
-      case 'begun':
-        this.#requests.get(message.request)?.resolve(message.rebuild);
+      case 'answered':
+        this.#requests.get(message.request)?.resolve(message.answer as never);
         break;
       case 'refused':
         this.#requests.get(message.request)?.reject(errorOf(message.error));

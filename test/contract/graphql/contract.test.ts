@@ -34,7 +34,14 @@ test.each(types.map((type) => [type.name, type] as const))('%s is as the contrac
   if (isObjectType(type) && isObjectType(own)) {
     for (const field of Object.values(type.getFields())) {
       if (LATER.has(`${name}.${field.name}`)) continue;
-      expect(signature(own.getFields()[field.name]), `${name}.${field.name}`).toEqual(signature(field));
+      const served = own.getFields()[field.name];
+      const known = served && {
+        ...served,
+        args: served.args.filter(({ name }) => field.args.some((arg) => arg.name === name)),
+      };
+      expect(signature(known), `${name}.${field.name}`).toEqual(signature(field));
+      const added = served?.args.filter((arg) => !known?.args.includes(arg)) ?? [];
+      expect(added.filter(isRequired), 'an added argument must not be required').toEqual([]);
     }
   }
 });
@@ -42,7 +49,8 @@ test.each(types.map((type) => [type.name, type] as const))('%s is as the contrac
 const shapes = (fields: readonly GraphQLInputField[]) =>
   Object.fromEntries(fields.map((field) => [field.name, { type: String(field.type), default: field.defaultValue }]));
 
-const isRequired = (field: GraphQLInputField) => String(field.type).endsWith('!') && field.defaultValue === undefined;
+const isRequired = (field: GraphQLInputField | GraphQLArgument) =>
+  String(field.type).endsWith('!') && field.defaultValue === undefined;
 
 const signature = (field: GraphQLField<unknown, unknown> | undefined) =>
   field && {

@@ -72,7 +72,7 @@ it('instances that share an EventStoreDB count in events, and answer alike', asy
     return undefined;
   });
   for (const host of hosts) await expect.poll(() => host.progress()[0]?.state, PATIENCE).toBe('running');
-  const begun = await hosts[1]?.rebuild('dashboard');
+  const begun = await hosts[1]?.orders.rebuild('dashboard');
   expect(begun?.total).toBeGreaterThan(200);
   expect(begun?.total).toBeLessThan(800);
   for (const end of await Promise.all(ends)) {

@@ -75,7 +75,7 @@ it('tells how a rebuild gets on', async () => {
   host.start();
   await host.waitFor(await world.record(newDelivery().stream, requested()), 20_000);
   const progress = host.rebuilds();
-  const { id } = await host.rebuild('attempts');
+  const { id } = await host.orders.rebuild('attempts');
   for await (const [rebuild] of progress) {
     expect(rebuild?.id).toBe(id);
     if (rebuild?.state === 'done') break;
@@ -85,7 +85,7 @@ it('tells how a rebuild gets on', async () => {
 it('makes nobody wait for a projection that is being rebuilt', async () => {
   host.start();
   await host.waitFor(await world.record(newDelivery().stream, requested()), 20_000);
-  await host.rebuild('dashboard');
+  await host.orders.rebuild('dashboard');
   const position = await world.record(newDelivery().stream, requested());
   expect(await host.waitFor(position, 20_000)).toBe(true);
 });

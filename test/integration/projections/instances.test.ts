@@ -225,13 +225,13 @@ describe('a reader', () => {
           for (const rebuild of rebuilds) if (rebuild.name === name && rebuild.state !== 'running') return rebuild;
         return undefined;
       });
-      const [begun, refused] = await Promise.allSettled([second.rebuild(name), second.rebuild(name)]);
+      const [begun, refused] = await Promise.allSettled([second.orders.rebuild(name), second.orders.rebuild(name)]);
       expect([begun?.status, refused?.status].sort()).toEqual(['fulfilled', 'rejected']);
       for (const end of await Promise.all(ends))
         expect(end).toMatchObject({ name, state: 'done', processed: 240, total: 240 });
       expect(await world.digests()).toEqual(live);
     }
-    await expect(second.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
+    await expect(second.orders.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
     const states = (host: ProjectionHost) => host.progress().map(({ rebuild }) => rebuild?.state);
     await expect.poll(() => states(second), PATIENCE).toEqual(Array(4).fill('done'));
     expect(await writer()).toEqual({ owner: 'instance-0', epoch: 1 });
@@ -248,14 +248,14 @@ describe('a reader', () => {
     const writing = (async () => {
       while (!over.signal.aborted) await record(10);
     })();
-    await Promise.all(projections.map(({ name }) => second.rebuild(name)));
+    await Promise.all(projections.map(({ name }) => second.orders.rebuild(name)));
     await expect.poll(isDone, PATIENCE).toBe(true);
     over.abort();
     await writing;
     expect(await second.waitFor(await world.log.head(), 20_000)).toBe(true);
     const hasty = await world.digests();
     const ids = new Set(second.progress().map(({ rebuild }) => rebuild?.id));
-    for (const { name } of projections) await second.rebuild(name);
+    for (const { name } of projections) await second.orders.rebuild(name);
     await expect
       .poll(() => isDone() && second.progress().every(({ rebuild }) => !ids.has(rebuild?.id)), PATIENCE)
       .toBe(true);
@@ -267,7 +267,7 @@ describe('a reader', () => {
     const [first, second] = (await hostsInOrder(FOR_EVER, FOR_EVER)) as [ProjectionHost, ProjectionHost];
     await second.waitFor(await record(20), 20_000);
     const progress = second.rebuilds();
-    const { id } = await first.rebuild('attempts');
+    const { id } = await first.orders.rebuild('attempts');
     expect(await second.waitFor(await record(5), 20_000)).toBe(true);
     for await (const [rebuild] of progress) {
       expect(rebuild?.id).toBe(id);

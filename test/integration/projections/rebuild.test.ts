@@ -1,10 +1,15 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { EventReader } from '../../../src/event-store/event-store.js';
+import { Connection } from '../../../src/projections/connection.js';
 import type { Rebuild } from '../../../src/projections/member.js';
 import { RebuildConflict, UnknownProjection } from '../../../src/projections/rebuild.js';
 import { projections } from '../../../src/projections/registry.js';
 import type { ProjectionRunner } from '../../../src/projections/runner.js';
+import { dropExpired } from '../../../src/projections/versions.js';
 import { failed, newDelivery, requested, sent, World } from './world.js';
+
+// All in real databases, which a busy machine makes slow.
+vi.setConfig({ testTimeout: 120_000 });
 
 let world: World;
 
@@ -50,12 +55,12 @@ describe('a rebuild', () => {
   it.each(projections.map(({ name }) => name))('of %s gives the same rows, while others are written', async (name) => {
     const runner = world.runner({ batchEvents: 20, cachedViews: 10 });
     runner.start();
-    await recordMixed(60);
+    await recordMixed(30);
     await world.shown(runner);
     await world.record(newDelivery().stream, requested());
     const before = await world.digests();
 
-    const writing = recordMixed(20);
+    const writing = recordMixed(10);
     const rebuild = await runner.rebuild(name);
     expect(rebuild).toMatchObject({ name, state: 'running', processed: 0, finishedAt: null });
     await writing;
@@ -75,7 +80,7 @@ describe('a rebuild', () => {
   it('gives what live projections have, for all of them', async () => {
     const runner = world.runner({ batchEvents: 13, cachedViews: 5 });
     runner.start();
-    await recordMixed(50);
+    await recordMixed(25);
     await world.shown(runner);
     const live = await world.digests();
     for (const { name } of projections) await runner.rebuild(name);
@@ -108,7 +113,8 @@ describe('a rebuild', () => {
     await runner.rebuild('dashboard');
     const position = await world.record(newDelivery().stream, requested());
     await world.until(() => (of(runner, 'deliveries')?.position ?? 0n) >= position);
-    expect(of(runner, 'dashboard')).toMatchObject({ state: 'rebuilding', position: 0n, isBehind: true });
+    await world.until(() => (of(runner, 'dashboard')?.position ?? 0n) >= position);
+    expect(of(runner, 'dashboard')).toMatchObject({ state: 'rebuilding', isBehind: false });
     expect(of(runner, 'deliveries')).toMatchObject({ state: 'running', isBehind: false });
     gate.open();
     await world.until(() => isDone(runner, 'dashboard'));
@@ -159,6 +165,152 @@ describe('a rebuild', () => {
     expect(both[1]).toMatchObject({ reason: expect.any(RebuildConflict) });
     await expect(runner.rebuild('nonsense')).rejects.toBeInstanceOf(UnknownProjection);
     await world.until(() => isDone(runner, 'deliveries'));
+  });
+});
+
+/** How many rows the deliveries read model shows, again and again until it is told to end; the fewest it ever did. */
+function watchRows(): () => Promise<number> {
+  let [fewest, isOver] = [Number.POSITIVE_INFINITY, false];
+  const watching = (async () => {
+    while (!isOver) {
+      const [row] = await world.rows('select count(*)::integer as n from deliveries');
+      fewest = Math.min(fewest, row?.n as number);
+    }
+  })();
+  watching.catch(() => {});
+  return async () => {
+    isOver = true;
+    await watching;
+    return fewest;
+  };
+}
+
+describe('the version that is asked meanwhile', () => {
+  it('is whole at every moment, and is the new one afterwards, with its indexes and the views on it', async () => {
+    const runner = world.runner({ batchEvents: 10 });
+    runner.start();
+    await recordMixed(25);
+    await world.shown(runner);
+    await world.rows('create view known_deliveries with (security_barrier) as select id from deliveries');
+    const definitions = () =>
+      world.rows(`select indexdef from pg_indexes where schemaname = 'public' and tablename = 'deliveries' order by 1`);
+    const table = () =>
+      world.rows(`select reloptions, relrowsecurity, relacl from pg_class where oid = to_regclass('deliveries')`);
+    await world.rows(`
+      grant select on deliveries to public;
+      alter table deliveries enable row level security;
+      create policy own on deliveries for select using (organization_id = current_setting('who', true))`);
+    const before = [await definitions(), await table()];
+    const end = watchRows();
+    const { id } = await runner.rebuild('deliveries');
+    await world.until(() => of(runner, 'deliveries')?.rebuild?.id === id && isDone(runner, 'deliveries'));
+    expect(await end()).toBe(25);
+    expect([await definitions(), await table()]).toEqual(before);
+    expect(await world.rows(`select polname from pg_policy where polrelid = 'deliveries'::regclass`)).toEqual([
+      { polname: 'own' },
+    ]);
+    expect(of(runner, 'deliveries')?.rebuild?.comparison).toBe('equal');
+
+    await world.record(newDelivery().stream, requested());
+    await world.shown(runner);
+    expect(await world.rows('select count(*)::integer as n from known_deliveries')).toEqual([{ n: 26 }]);
+    expect(await world.rows(`select reloptions from pg_class where relname = 'known_deliveries'`)).toEqual([
+      { reloptions: ['security_barrier=true'] },
+    ]);
+  });
+
+  it('is mended when its rows are not what the log says, which is told', async () => {
+    const runner = world.runner();
+    runner.start();
+    await recordMixed(10);
+    await world.shown(runner);
+    const live = await world.digests();
+    await world.rows(`update attempts set warning = 'somebody was here' where number = 1`);
+    await runner.rebuild('attempts', { kind: 'verify' });
+    await world.until(() => isDone(runner, 'attempts'));
+    expect(of(runner, 'attempts')?.rebuild).toMatchObject({ kind: 'verify', comparison: 'different' });
+    expect((await world.digests()).attempts).not.toEqual(live.attempts);
+    expect(await world.rows(`select nspname from pg_namespace where nspname like 'waybill%'`)).toEqual([]);
+
+    const { id } = await runner.rebuild('attempts');
+    await world.until(() => of(runner, 'attempts')?.rebuild?.id === id && isDone(runner, 'attempts'));
+    expect(of(runner, 'attempts')?.rebuild?.comparison).toBe('different');
+    expect(await world.digests()).toEqual(live);
+  });
+
+  it('can be gone back to after the switch, as up to date as the one that had replaced it', async () => {
+    const runner = world.runner({ batchEvents: 10 });
+    runner.start();
+    await recordMixed(10);
+    await world.shown(runner);
+    await expect(runner.rebuild('deliveries', { kind: 'rollback' })).rejects.toThrow('no earlier version');
+    await runner.rebuild('deliveries');
+    await world.until(() => isDone(runner, 'deliveries'));
+    await world.rows(`update deliveries set tags = '{new}'`);
+    await recordMixed(10);
+    await world.shown(runner);
+    for (const tagged of [0, 10]) {
+      const end = watchRows();
+      const { id } = await runner.rebuild('deliveries', { kind: 'rollback' });
+      await world.until(() => of(runner, 'deliveries')?.rebuild?.id === id && isDone(runner, 'deliveries'));
+      expect(await end()).toBe(20);
+      expect(await world.rows(`select count(*)::integer as n from deliveries where tags = '{new}'`)).toEqual([
+        { n: tagged },
+      ]);
+    }
+  });
+
+  it('stays when the rebuild is cancelled, and nothing else does', async () => {
+    const gate = new Gate(world.log);
+    const runner = world.runner({ reader: gate });
+    runner.start();
+    await recordMixed(10);
+    await world.shown(runner);
+    const live = await world.digests();
+    await expect(runner.cancelRebuild('attempts')).rejects.toBeInstanceOf(RebuildConflict);
+    await runner.rebuild('attempts');
+    gate.open();
+    expect(await runner.cancelRebuild('attempts')).toMatchObject({ state: 'cancelled' });
+    expect(of(runner, 'attempts')).toMatchObject({ state: 'running', rebuild: { state: 'cancelled' } });
+    expect(await world.digests()).toEqual(live);
+    expect(await world.rows(`select nspname from pg_namespace where nspname like 'waybill%'`)).toEqual([]);
+    expect(await world.rows(`select name from projection_checkpoints where name like '%@%'`)).toEqual([]);
+  });
+
+  it('goes on while somebody reads for long, and is exchanged when nobody does', async () => {
+    const runner = world.runner();
+    runner.start();
+    await recordMixed(5);
+    await world.shown(runner);
+    const reader = await world.sql.connect();
+    await reader.query('begin; select count(*) from attempts');
+    await runner.rebuild('attempts');
+    await world.until(() => of(runner, 'attempts')?.rebuild?.reason === 'waits for a query that takes long');
+    await recordMixed(5);
+    await world.shown(runner);
+    await reader.query('commit');
+    reader.release();
+    await world.until(() => isDone(runner, 'attempts'));
+    expect(await world.rows('select count(*)::integer as n from attempts')).toEqual([{ n: 20 }]);
+  });
+});
+
+describe('a replaced version', () => {
+  it('is dropped when it was kept long enough', async () => {
+    const host = world.host({ keepReplacedMs: 0, leaseMs: 400 });
+    await host.ready;
+    await recordMixed(5);
+    await host.waitFor(await world.log.head(), 60_000);
+    const kept = () => world.rows(`select name from projection_kept`);
+    await host.orders.rebuild('attempts');
+    await expect
+      .poll(() => host.progress().find(({ name }) => name === 'attempts')?.rebuild?.state, { timeout: 60_000 })
+      .toBe('done');
+    expect(await kept()).toEqual([{ name: 'attempts' }]);
+    const connection = await Connection.open({ connectionString: world.server.url }, () => {});
+    expect(await dropExpired(connection)).toEqual(['attempts']);
+    await connection.close();
+    expect(await world.rows(`select nspname from pg_namespace where nspname like 'waybill%'`)).toEqual([]);
   });
 });
 

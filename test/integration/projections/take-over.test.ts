@@ -71,7 +71,7 @@ async function expectWhole(): Promise<void> {
 
   const host = world.host();
   await host.ready;
-  for (const { name } of projections) await host.rebuild(name);
+  for (const { name } of projections) await host.orders.rebuild(name);
   const isDone = () => host.progress().every(({ rebuild }) => rebuild?.state === 'done');
   await expect.poll(isDone, TAKE_OVER).toBe(true);
   expect(await world.digests()).toEqual(live);

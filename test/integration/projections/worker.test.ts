@@ -40,9 +40,9 @@ it('keeps the read models up to date from a thread of its own', async () => {
   await changes.return?.();
 
   const rebuilds = host.rebuilds();
-  const { id } = await host.rebuild('deliveries');
+  const { id } = await host.orders.rebuild('deliveries');
   for await (const [rebuild] of rebuilds) if (rebuild?.id === id && rebuild.state === 'done') break;
-  await expect(host.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
+  await expect(host.orders.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
   expect((await host.status()).map(({ state }) => state)).toEqual(['running', 'running', 'running', 'running']);
   await host.stop();
 });
@@ -89,7 +89,7 @@ it('starts the thread again when it dies', async () => {
     .poll(() => host.progress()[0]?.lastError, { timeout: 20_000 })
     .toContain('the projection thread has died');
   expect(host.progress().map(({ state }) => state)).toEqual(['failing', 'failing', 'failing', 'failing']);
-  await expect(host.rebuild('deliveries')).rejects.toThrow('thread');
+  await expect(host.orders.rebuild('deliveries')).rejects.toThrow('thread');
   const log = EmbeddedLog.open(logPath);
   await host.ready;
   expect(host.progress()[0]?.lastError).toBeUndefined();
