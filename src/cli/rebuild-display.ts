@@ -1,5 +1,17 @@
 import { SingleBar } from 'cli-progress';
-import type { ShownRebuild } from './rebuild-projection.js';
+
+/** A rebuild, as far as it is shown. */
+export interface ShownRebuild {
+  readonly id: string;
+  readonly name: string;
+  readonly kind: string;
+  readonly state: string;
+  readonly phase: string;
+  readonly comparison: string | null;
+  readonly reason: string | null;
+  readonly processed: number;
+  readonly total: number;
+}
 
 /** Without a terminal a line says how far it is, this often. */
 const LINE_MS = 5_000;

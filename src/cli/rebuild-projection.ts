@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Environment } from '../platform/config.js';
 import { type Ask, apiOf } from './api.js';
-import { RebuildDisplay } from './rebuild-display.js';
+import { RebuildDisplay, type ShownRebuild } from './rebuild-display.js';
 
 const POLL_MS = 250;
 
@@ -13,18 +13,6 @@ export interface RebuildProjectionOptions {
   readonly rate?: string;
   readonly url?: string;
   readonly json?: boolean;
-}
-
-export interface ShownRebuild {
-  readonly id: string;
-  readonly name: string;
-  readonly kind: string;
-  readonly state: string;
-  readonly phase: string;
-  readonly comparison: string | null;
-  readonly reason: string | null;
-  readonly processed: number;
-  readonly total: number;
 }
 
 const FIELDS = `id name kind state phase comparison reason processed: exactProcessed total: exactTotal

@@ -60,6 +60,9 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
   'Mutation.rebuildProjection': sensitive('installation'),
+  'Mutation.verifyProjection': sensitive('installation'),
+  'Mutation.rollbackProjection': sensitive('installation'),
+  'Mutation.cancelRebuild': sensitive('installation'),
 
   'Subscription.deliveryUpdated': sensitive('VIEW_DELIVERY'),
   'Subscription.projectionProgress': needs('installation'),
