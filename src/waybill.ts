@@ -12,6 +12,7 @@ import { EventCodec } from './event-store/codec.js';
 import type { EventStoreLocation } from './event-store/event-store.js';
 import { identityOf } from './event-store/log-identity.js';
 import { LiveSockets } from './graphql/live-sockets.js';
+import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -124,6 +125,7 @@ export class Waybill {
       },
     );
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
+    keepVariablesAside(app.getHttpAdapter().getInstance());
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);
     destinations.follow(store, headAtStart, following.signal);

@@ -10,6 +10,9 @@ export class SharedClock {
   /** Before the first answer, this machine's own idea of the time. */
   #offsetMs = Date.now() - performance.now();
   #isSet = false;
+  /** The same for all who ask within a millisecond: writing it costs more than finding out what time it is. */
+  #text = '';
+  #textMs = Number.NaN;
 
   /**
    * @param databaseMs Unix milliseconds, as the database answered
@@ -30,6 +33,11 @@ export class SharedClock {
 
   /** RFC 3339, UTC. */
   now(): string {
-    return new Date(this.nowMs()).toISOString();
+    const ms = Math.floor(this.nowMs());
+    if (ms !== this.#textMs) {
+      this.#textMs = ms;
+      this.#text = new Date(ms).toISOString();
+    }
+    return this.#text;
   }
 }

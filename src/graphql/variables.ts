@@ -1,0 +1,31 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+
+/**
+ * mercurius makes the variables of a request into the types of the schema twice: once to check them, and again to run
+ * with them. For a bulk of deliveries that is most of what GraphQL costs. So they are kept aside until the query is about
+ * to run, and what is wrong with them is found then, once.
+ */
+const aside = Symbol('variables');
+
+export type Variables = Readonly<Record<string, unknown>>;
+
+interface WithVariables extends FastifyRequest {
+  [aside]?: Variables;
+}
+
+export function keepVariablesAside(server: FastifyInstance): void {
+  server.addHook('preHandler', (request: WithVariables, _reply, done) => {
+    const body = request.body as { query?: unknown; variables?: unknown } | null | undefined;
+    if (typeof body?.query === 'string' && isObject(body.variables)) {
+      request[aside] = body.variables;
+      body.variables = undefined;
+    }
+    done();
+  });
+}
+
+/** Of the request that a resolver's or hook's context belongs to. */
+export const variablesOf = (context: unknown): Variables | undefined =>
+  (context as { reply?: { request?: WithVariables } }).reply?.request?.[aside];
+
+const isObject = (value: unknown): value is Variables => typeof value === 'object' && value !== null;
