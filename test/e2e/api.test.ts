@@ -180,7 +180,8 @@ describe('bad input is refused, names the field and stores nothing:', () => {
     expect(await refusal('WEBHOOK', { webhook: { url, headers: { Authorization: '********' } } })).toEqual([
       { code: 'BAD_USER_INPUT', paths: ['config.webhook.headers.Authorization'] },
     ]);
-    expect(await refusal('SFTP', { sftp: {} })).toEqual([{ code: 'BAD_USER_INPUT', paths: ['type'] }]);
+    const sftp = ['host', 'username', 'hostKeyFingerprint', 'path'].map((field) => `config.sftp.${field}`);
+    expect(await refusal('SFTP', { sftp: {} })).toEqual([{ code: 'BAD_USER_INPUT', paths: sftp }]);
     expect(await refusal('WEBHOOK', { webhook: { url } }, { retry: { maxAttempts: 0, jitter: 2 } })).toEqual([
       { code: 'BAD_USER_INPUT', paths: ['retry.maxAttempts', 'retry.jitter'] },
     ]);
