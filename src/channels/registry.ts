@@ -1,7 +1,13 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import { BirdAdapter } from './adapters/bird.js';
+import { MailgunAdapter } from './adapters/mailgun.js';
+import { MailpaceAdapter } from './adapters/mailpace.js';
+import { ResendAdapter } from './adapters/resend.js';
 import { SendGridAdapter } from './adapters/sendgrid.js';
+import { SesAdapter } from './adapters/ses.js';
 import { SftpAdapter } from './adapters/sftp.js';
 import { SmtpAdapter } from './adapters/smtp.js';
+import { SnsAdapter } from './adapters/sns.js';
 import { TwilioAdapter } from './adapters/twilio.js';
 import { WebhookAdapter } from './adapters/webhook.js';
 import type { ChannelAdapter } from './channel.js';
@@ -107,8 +113,14 @@ export function createChannels({
     new WebhookAdapter(egress, userAgent),
     smtp,
     new SendGridAdapter(egress, userAgent),
+    new SesAdapter(egress),
+    new MailgunAdapter(egress, userAgent),
+    new ResendAdapter(egress, userAgent),
+    new MailpaceAdapter(egress, userAgent),
     new TwilioAdapter(egress),
     sftp,
+    new SnsAdapter(egress),
+    new BirdAdapter(egress, userAgent),
   ]);
   const close = () => {
     smtp.close();

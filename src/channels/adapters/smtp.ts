@@ -11,15 +11,8 @@ import type {
 } from '../channel.js';
 import { checked, inDoubt, problemsOf, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
-import {
-  type ComposedEmail,
-  compose,
-  type EmailConfig,
-  emailFields,
-  emailSecrets,
-  problemWithAddress,
-  withRecipient,
-} from '../email.js';
+import { compose, type EmailConfig, emailFields, emailSecrets, problemWithAddress, withRecipient } from '../email.js';
+import { mimeOf } from '../mime.js';
 import { abortReason, presentable, rejected, unanswered } from '../outcome.js';
 import { SmtpConnections, type SmtpServer } from '../smtp-connections.js';
 
@@ -168,28 +161,6 @@ export class SmtpAdapter implements ChannelAdapter {
 
 function deadlineOf(config: SmtpConfig, signal: AbortSignal): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(config.timeout ?? DESCRIPTION.limits.timeoutMs)]);
-}
-
-function mimeOf({ from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, messageId }: ComposedEmail) {
-  return {
-    from: { name: from.name ?? '', address: from.address },
-    to: [...to],
-    cc: [...cc],
-    bcc: [...bcc],
-    ...(replyTo !== undefined && { replyTo }),
-    subject,
-    messageId: `<${messageId}>`,
-    ...(text !== undefined && { text }),
-    ...(html !== undefined && { html }),
-    headers: headers.map(([key, value]) => ({ key, value })),
-    attachments: attachments.map(({ filename, contentType, base64, contentId }) => ({
-      filename,
-      contentType,
-      content: base64,
-      encoding: 'base64',
-      ...(contentId !== undefined && { cid: contentId }),
-    })),
-  };
 }
 
 function signatureOf({ dkim }: SmtpConfig) {

@@ -1,4 +1,3 @@
-import { isPossiblePhoneNumber } from 'libphonenumber-js/min';
 import type twilio from 'twilio';
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
@@ -15,8 +14,8 @@ import type {
 import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import { categoryOf, exchange, type HttpResult, refusedByHttp } from '../http.js';
-import { render, templateError, variablesOf } from '../liquid.js';
 import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { isSenderName, problemWithNumber, textOf } from '../sms.js';
 
 /** Text messages through Twilio (https://www.twilio.com/docs/messaging/api/message-resource). */
 const DESCRIPTION: ChannelDescription = {
@@ -37,6 +36,8 @@ const CLOCK_MARGIN_MS = 5_000;
 
 /** Characters in one message, however many segments they make (error 21617). */
 const BODY_LIMIT = 1_600;
+/** What so many characters can make: 1,600 of UCS-2. */
+const SEGMENTS = 24;
 
 interface TwilioConfig {
   readonly accountSid: string;
@@ -44,6 +45,7 @@ interface TwilioConfig {
   readonly from: string;
   readonly to: string;
   readonly bodyTemplate?: string;
+  readonly maxSegments?: number;
   readonly endpoint?: string;
   readonly timeout?: number;
 }
@@ -96,6 +98,13 @@ export class TwilioAdapter implements ChannelAdapter {
       bodyTemplate: template(10_000)
         .optional()
         .describe('Liquid template of the text; wins over the text of the request.'),
+      maxSegments: z
+        .int()
+        .min(1)
+        .max(SEGMENTS)
+        .optional()
+        .describe('Segments that one text may make; a longer one is refused.')
+        .meta({ default: SEGMENTS }),
       endpoint: endpoint(egress, 'https://api.twilio.com'),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('hold'),
@@ -237,29 +246,16 @@ function requestOf(sdk: SdkRequest, { endpoint, timeout }: TwilioConfig, signal:
 }
 
 function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Rejected {
-  const { bodyTemplate } = config;
-  const rendered = bodyTemplate === undefined ? undefined : render(bodyTemplate, variablesOf(message));
-  if (rendered?.kind === 'failed') return templateError('bodyTemplate', rendered.problem);
-  const body = rendered?.text ?? message.content.text ?? '';
-  if (body.trim() === '') return rejected('VALIDATION', 'EMPTY_BODY', 'a text message needs a text');
-  if (body.length <= BODY_LIMIT) return body;
+  const body = textOf(message, { segments: config.maxSegments ?? SEGMENTS });
+  if (typeof body !== 'string' || body.length <= BODY_LIMIT) return body;
   return rejected('VALIDATION', 'TOO_LARGE', `the text has ${body.length} characters, ${BODY_LIMIT} fit`);
-}
-
-/** E.164, and of a length that its country has. Whether anybody has the number only Twilio can say. */
-function problemWithNumber(text: string): string | undefined {
-  const good = /^\+[1-9]\d{6,14}$/.test(text) && isPossiblePhoneNumber(text);
-  return good ? undefined : 'must be a number as +15551234567';
 }
 
 /** A messaging service, which chooses the sender. */
 const isService = (from: string): boolean => from.startsWith('MG') && from.length === 34;
 
 function isSender(text: string): boolean {
-  const alphanumeric = /^(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}$/.test(text);
-  return (
-    alphanumeric || /^MG[0-9a-fA-F]{32}$/.test(text) || /^\d{5,6}$/.test(text) || problemWithNumber(text) === undefined
-  );
+  return isSenderName(text) || /^MG[0-9a-fA-F]{32}$/.test(text) || /^\d{5,6}$/.test(text) || !problemWithNumber(text);
 }
 
 function hostOf({ endpoint }: TwilioConfig): string {

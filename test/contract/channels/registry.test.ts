@@ -34,7 +34,7 @@ describe('the registry of channels', () => {
     expect(provider('EMAIL', { email: { service: 'sendgrid' } })).toBe('sendgrid');
     expect(provider('SMS', { sms: { service: 'twilio' } })).toBe('twilio');
     expect(provider('EMAIL', { email: { service: 'pigeon' } })).toEqual([
-      { path: 'config.email.service', problem: 'must be one of smtp, sendgrid' },
+      { path: 'config.email.service', problem: 'must be one of smtp, sendgrid, ses, mailgun, resend, mailpace' },
     ]);
     expect(provider('EMAIL', webhook)).toEqual([{ path: 'config.webhook', problem: 'is not a known field' }]);
     expect(provider('EMAIL', {})).toEqual([{ path: 'config.email', problem: 'is required' }]);
@@ -52,7 +52,19 @@ describe('the registry of channels', () => {
   });
 
   it('has adapters that agree with the domain on what acceptance means', () => {
-    for (const provider of ['webhook', 'smtp', 'sendgrid', 'twilio', 'sftp']) {
+    for (const provider of [
+      'webhook',
+      'smtp',
+      'sendgrid',
+      'ses',
+      'mailgun',
+      'resend',
+      'mailpace',
+      'twilio',
+      'sns',
+      'bird',
+      'sftp',
+    ]) {
       const { channel, acceptanceIsDelivery } = registry.byProvider(provider)?.describe() ?? {};
       expect(acceptanceIsDelivery).toBe(CONFIRMED_BY_ACCEPTANCE.has(channel as Channel));
     }

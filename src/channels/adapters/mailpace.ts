@@ -1,0 +1,107 @@
+import type { ChannelAdapter } from '../channel.js';
+import type { Egress } from '../egress.js';
+import { emailSecrets } from '../email.js';
+import type { HttpAnswer } from '../http.js';
+import {
+  apiKey,
+  type EmailApi,
+  HttpEmail,
+  type HttpEmailConfig,
+  jsonRequest,
+  mailbox,
+  parsed,
+  unsupported,
+} from '../http-email.js';
+
+/** E-mail through MailPace (https://docs.mailpace.com/reference/send). */
+interface MailpaceConfig extends HttpEmailConfig {
+  /** The domain's own API token. */
+  readonly apiKey: string;
+}
+
+/** Recipients in one request (https://docs.mailpace.com/reference/send). */
+const RECIPIENTS = 50;
+/** Header fields of ours that MailPace has a place for, or that can be left out. */
+const COVERED = new Set(['list-unsubscribe', 'list-unsubscribe-post', 'importance', 'x-priority']);
+
+const API: EmailApi<MailpaceConfig> = {
+  name: 'MailPace',
+  description: {
+    channel: 'EMAIL',
+    provider: 'mailpace',
+    configKey: 'email',
+    secretFields: ['apiKey', ...emailSecrets],
+    idempotency: 'none',
+    acceptanceIsDelivery: false,
+    inDoubt: 'resend',
+    limits: { maxBytes: 50 * 1_024 * 1_024, timeoutMs: 30_000 },
+  },
+  endpoint: 'https://app.mailpace.com/api/v1',
+  fields: { apiKey },
+  without: ['headers'],
+  authorization: (config) => ({ 'mailpace-server-token': config.apiKey }),
+  secrets: (config) => [config.apiKey],
+  /** A message to nobody: the token is checked first, so a complaint about the missing recipient speaks for it. */
+  probe: () => jsonRequest('/send', {}),
+  problemOfProbe: (answer) => {
+    const words = wordsOf(answer);
+    return answer.status === 400 && !WRONG_TOKEN.test(words)
+      ? undefined
+      : `MailPace answered ${answer.status}: ${words}`;
+  },
+  request: (mail, _) => {
+    const { from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, tags } = mail;
+    if (headers.some(([name]) => !COVERED.has(name.toLowerCase()))) return unsupported('MailPace', 'custom headers');
+    if (to.length > RECIPIENTS) return unsupported('MailPace', `more than ${RECIPIENTS} recipients`);
+    const unsubscribe = headers.find(([name]) => name === 'List-Unsubscribe')?.[1];
+    return jsonRequest('/send', {
+      from: mailbox(from),
+      to: to.join(', '),
+      ...(cc.length > 0 && { cc: cc.join(', ') }),
+      ...(bcc.length > 0 && { bcc: bcc.join(', ') }),
+      ...(replyTo !== undefined && { replyto: replyTo }),
+      subject,
+      // One of both is required: a message that is only its attachments repeats its subject.
+      ...(html === undefined ? { textbody: text ?? (subject || ' ') } : { htmlbody: html, textbody: text ?? '' }),
+      ...(unsubscribe !== undefined && { list_unsubscribe: unsubscribe }),
+      ...(attachments.length > 0 && {
+        attachments: attachments.map(({ filename, contentType, base64, contentId }) => ({
+          name: filename,
+          content: base64,
+          content_type: contentType,
+          ...(contentId !== undefined && { cid: `cid:${contentId}` }),
+        })),
+      }),
+      ...(tags.length > 0 && { tags }),
+    });
+  },
+  messageId: (body) => {
+    const { id } = parsed(body);
+    return typeof id === 'number' || typeof id === 'string' ? String(id) : undefined;
+  },
+  // https://docs.mailpace.com/reference/responses: a wrong token is a 400, and so is an address that is blocked there.
+  refusal: (answer) => {
+    const words = wordsOf(answer);
+    if (WRONG_TOKEN.test(words)) return { words, category: 'AUTHENTICATION' };
+    if (/blocked address/i.test(words)) return { words, category: 'PERMANENT', code: 'MAILPACE_BLOCKED_ADDRESS' };
+    return answer.status === 403 ? { words, category: 'CONFIGURATION' } : { words };
+  },
+};
+
+export class MailpaceAdapter extends HttpEmail<MailpaceConfig> implements ChannelAdapter {
+  constructor(egress: Egress, userAgent: string) {
+    super(API, egress, userAgent);
+  }
+}
+
+const WRONG_TOKEN = /api token/i;
+
+/** `{"error": "…"}` or `{"errors": {"to": ["is invalid"]}}` as one line. */
+function wordsOf({ body }: HttpAnswer): string {
+  const { error, errors } = parsed(body);
+  if (typeof error === 'string') return error;
+  if (typeof errors !== 'object' || errors === null) return '';
+  return Object.entries(errors)
+    .map(([field, problems]) => `${field}: ${[problems].flat().join(', ')}`)
+    .join('; ');
+}

@@ -1,0 +1,101 @@
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import type { ChannelAdapter } from '../channel.js';
+import type { Egress } from '../egress.js';
+import { emailSecrets } from '../email.js';
+import { apiKey, type EmailApi, HttpEmail, type HttpEmailConfig, jsonRequest, mailbox, parsed } from '../http-email.js';
+
+/** E-mail through Resend (https://resend.com/docs/api-reference/emails/send-email). */
+interface ResendConfig extends HttpEmailConfig {
+  readonly apiKey: string;
+}
+
+/** Names in the bodies of refusals that say more than the status (https://resend.com/docs/api-reference/errors). */
+const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
+  invalid_api_key: 'AUTHENTICATION',
+  missing_api_key: 'AUTHENTICATION',
+  restricted_api_key: 'AUTHENTICATION',
+  invalid_from_address: 'CONFIGURATION',
+  invalid_attachment: 'VALIDATION',
+  invalid_idempotency_key: 'VALIDATION',
+  invalid_idempotent_request: 'VALIDATION', // the key was used for another body
+  concurrent_idempotent_requests: 'TEMPORARY', // the first call with this key is still under way
+  daily_quota_exceeded: 'RATE_LIMIT',
+  monthly_quota_exceeded: 'RATE_LIMIT',
+  rate_limit_exceeded: 'RATE_LIMIT',
+  not_found: 'CONFIGURATION',
+};
+
+const API: EmailApi<ResendConfig> = {
+  name: 'Resend',
+  description: {
+    channel: 'EMAIL',
+    provider: 'resend',
+    configKey: 'email',
+    secretFields: ['apiKey', ...emailSecrets],
+    /** For 24 hours (https://resend.com/docs/dashboard/emails/idempotency-keys). */
+    idempotency: 'keyed',
+    acceptanceIsDelivery: false,
+    inDoubt: 'resend',
+    limits: { maxBytes: 40 * 1_024 * 1_024, timeoutMs: 30_000 },
+  },
+  endpoint: 'https://api.resend.com',
+  fields: { apiKey },
+  authorization: (config) => ({ authorization: `Bearer ${config.apiKey}` }),
+  secrets: (config) => [config.apiKey],
+  probe: () => ({ path: '/domains', method: 'GET' }),
+  /** A key that may only send is told so, which it would not be if it were wrong. */
+  problemOfProbe: ({ status, body }) => {
+    const { name, message } = parsed(body);
+    return status === 200 || name === 'restricted_api_key' ? undefined : `Resend answered ${status}: ${message ?? ''}`;
+  },
+  request: (mail, { message, attemptKey }) => {
+    const { from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, tags } = mail;
+    return jsonRequest(
+      '/emails',
+      {
+        from: mailbox(from),
+        to,
+        ...(cc.length > 0 && { cc }),
+        ...(bcc.length > 0 && { bcc }),
+        ...(replyTo !== undefined && { reply_to: replyTo }),
+        subject,
+        // One of both is required: a message that is only its attachments repeats its subject.
+        ...(html === undefined ? { text: text ?? (subject || ' ') } : { html, ...(text !== undefined && { text }) }),
+        ...(headers.length > 0 && { headers: Object.fromEntries(headers) }),
+        ...(attachments.length > 0 && {
+          attachments: attachments.map(({ filename, contentType, base64, contentId }) => ({
+            filename,
+            content: base64,
+            content_type: contentType,
+            ...(contentId !== undefined && { content_id: contentId }),
+          })),
+        }),
+        // Come back with every event. Letters, digits, underscores and dashes only.
+        tags: [
+          { name: 'delivery_id', value: message.deliveryId },
+          { name: 'attempt_key', value: attemptKey },
+          ...tags.map((tag, index) => ({ name: `tag_${index + 1}`, value: tag.replace(/[^\w-]/g, '_') })),
+        ],
+      },
+      { 'idempotency-key': attemptKey },
+    );
+  },
+  messageId: (body) => {
+    const { id } = parsed(body);
+    return typeof id === 'string' ? id : undefined;
+  },
+  refusal: ({ body }) => {
+    const { name, message } = parsed(body);
+    const category = CATEGORIES[String(name)];
+    return {
+      words: typeof message === 'string' ? message : '',
+      ...(category && { category, code: `RESEND_${String(name).toUpperCase()}` }),
+    };
+  },
+};
+
+export class ResendAdapter extends HttpEmail<ResendConfig> implements ChannelAdapter {
+  constructor(egress: Egress, userAgent: string) {
+    super(API, egress, userAgent);
+  }
+}
