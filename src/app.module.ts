@@ -5,6 +5,7 @@ import { GraphQLModule } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
+import { Audit } from './audit/audit.js';
 import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
 import { Access } from './commands/access.js';
@@ -31,6 +32,7 @@ import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
 import { AccessResolver } from './graphql/access.resolver.js';
 import { guardOperations } from './graphql/access-guard.js';
+import { AuditResolver } from './graphql/audit.resolver.js';
 import { Authentication } from './graphql/authentication.js';
 import { ConnectionTester } from './graphql/connection-tester.js';
 import { DeliveryResolver } from './graphql/delivery.resolver.js';
@@ -66,6 +68,7 @@ export interface Infrastructure {
   readonly pool: Pool;
   readonly channels: Channels;
   readonly reads: ReadSide;
+  readonly audit: Audit;
   readonly logger: Logger;
   /** True when no other instance can be alive. */
   readonly isAlone: boolean;
@@ -182,7 +185,9 @@ export class AppModule {
           useFactory: (health: RecordedHealth) => new ProviderDirectory(providers, health),
         },
         { provide: Readiness, inject: [Engine], useFactory: (engine: Engine) => readiness(infrastructure, engine) },
+        { provide: Audit, useValue: infrastructure.audit },
         DeliveryResolver,
+        AuditResolver,
         DestinationResolver,
         InsightResolver,
         OperationsResolver,

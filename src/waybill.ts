@@ -1,9 +1,14 @@
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
+import { Audit } from './audit/audit.js';
+import { CheckpointFiles } from './audit/checkpoint-files.js';
+import { readVerifiers } from './audit/checkpoint-store.js';
+import { Publications } from './audit/publications.js';
+import { AuditWorkerHost } from './audit/worker-host.js';
 import { createChannels } from './channels/registry.js';
 import { AccessDirectory } from './commands/access-directory.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
@@ -100,6 +105,27 @@ export class Waybill {
     closings.push(() => projections.stop());
     const reads = new ReadSide(database, projections);
 
+    const auditLog = logger.child({ part: 'audit' });
+    const folder = resolve(directory.path, config.audit.folder ?? 'audit');
+    const keys = async () => (await readVerifiers(pool)).map(({ text }) => text);
+    const publications = new Publications([new CheckpointFiles(folder)], keys, auditLog);
+    closings.push(() => publications.stop());
+    const auditor = new AuditWorkerHost(
+      {
+        ...{ postgres, location: log, log: identity.id, owner: directory.instanceId },
+        keyFile: resolve(directory.path, config.audit.keyFile ?? 'audit-key.pem'),
+        folder,
+        checkpointEntries: config.audit.checkpointEntries,
+        checkpointSeconds: config.audit.checkpointSeconds,
+      },
+      {
+        checkpoint: (note) => publications.offer(note),
+        problem: (problem) => problem !== undefined && auditLog.error({ problem }, 'the audit trail does not grow'),
+      },
+    );
+    auditor.start();
+    closings.push(() => auditor.stop());
+
     const channels = createChannels({ allowedNetworks: config.allowedNetworks, version: version() });
     closings.push(() => channels.close());
 
@@ -114,6 +140,7 @@ export class Waybill {
         pool,
         channels,
         reads,
+        audit: new Audit(pool, identity.id, store, auditor),
         logger,
         isAlone,
       }),

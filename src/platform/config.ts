@@ -147,6 +147,18 @@ const auth = z.strictObject({
   failureWindowSeconds: wholeNumber(1, 86_400).default(60),
 });
 
+/** The audit trail's checkpoints: signed statements of where it stood. */
+const audit = z.strictObject({
+  /** Default: `audit` in the data directory. Where checkpoints and the keys to check them with are published as files. */
+  folder: z.string().min(1, 'must not be empty').optional(),
+  /** Default: `audit-key.pem` in the data directory. Ed25519 in PEM; made when it is missing. Instances may share it. */
+  keyFile: z.string().min(1, 'must not be empty').optional(),
+  /** Default: after 10,000 new entries, or … */
+  checkpointEntries: wholeNumber(1, 1_000_000_000).default(10_000),
+  /** … default 60 s after the last one if there is anything new. */
+  checkpointSeconds: wholeNumber(1, 86_400).default(60),
+});
+
 const schema = z.strictObject({
   /** Default 3000. 0 takes any free port. */
   port: wholeNumber(0, 65_535).default(3_000),
@@ -189,6 +201,7 @@ const schema = z.strictObject({
   auth: auth.prefault({}),
   engine: engine.prefault({}),
   projections: projections.prefault({}),
+  audit: audit.prefault({}),
 });
 
 export type Config = z.output<typeof schema>;

@@ -8,6 +8,7 @@ import { SeveralEngines1780300000000 } from './migrations/1780300000000-several-
 import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions.js';
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
 import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
+import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
@@ -35,6 +36,7 @@ const migrations = [
   Suspensions1780400000000,
   Circuits1780500000000,
   BlueGreen1783000000000,
+  Audit1784000000000,
   ProviderReasons1785000000000,
 ];
 

@@ -14,11 +14,21 @@ export interface EventLog {
   head(): Promise<bigint>;
 }
 
+/** What must outlive the log it is about: the audit trail of a log that was cut off shows that there was more. */
+export const EVIDENCE_TABLES = [
+  'audit_writer',
+  'audit_trees',
+  'audit_entries',
+  'audit_nodes',
+  'audit_checkpoints',
+  'audit_keys',
+] as const;
+
 export interface Log {
   warn(fields: object, message: string): void;
 }
 
-/** Every table that a migration has made; no other is touched, whoever else may use the database. */
+/** Every other table that a migration has made; no other is touched, whoever else may use the database. */
 export const DERIVED_TABLES = [
   'event_log',
   'deliveries',

@@ -35,6 +35,9 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.roles': needs('VIEW_AUDIT'),
   'Query.roleAssignments': sensitive('VIEW_AUDIT'),
   'Query.me': needs('authenticated'),
+  // What they answer is about everybody's entries, and tells nothing of any.
+  'Query.auditCheckpoint': needs('VIEW_AUDIT'),
+  'Query.verifyAudit': needs('VIEW_AUDIT'),
 
   'Mutation.createDestination': needs('MANAGE_PROVIDERS'),
   'Mutation.updateDestination': needs('MANAGE_PROVIDERS'),
@@ -63,6 +66,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.verifyProjection': sensitive('installation'),
   'Mutation.rollbackProjection': sensitive('installation'),
   'Mutation.cancelRebuild': sensitive('installation'),
+  'Mutation.makeAuditCheckpoint': needs('installation'),
 
   'Subscription.deliveryUpdated': sensitive('VIEW_DELIVERY'),
   'Subscription.projectionProgress': needs('installation'),

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { DataSource } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../../src/platform/database.js';
-import { DERIVED_TABLES, matchDerivedState } from '../../../src/platform/derived-state.js';
+import { DERIVED_TABLES, EVIDENCE_TABLES, matchDerivedState } from '../../../src/platform/derived-state.js';
 import { client } from '../../e2e/journeys.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 import { removeDataDir, startWaybill } from '../../support/waybill-process.js';
@@ -69,11 +69,11 @@ describe('what follows from the log', () => {
     );
   const EMPTY = Object.fromEntries(DERIVED_TABLES.map((table) => [table, table === 'event_log' ? 1 : 0]));
 
-  it('is every table there is', async () => {
+  it('is every table there is, but for the evidence', async () => {
     const tables: { name: string }[] = await database.query(
       `select tablename as name from pg_tables where schemaname = current_schema() and tablename <> 'migrations'`,
     );
-    expect(tables.map(({ name }) => name).sort()).toEqual([...DERIVED_TABLES].sort());
+    expect(tables.map(({ name }) => name).sort()).toEqual([...DERIVED_TABLES, ...EVIDENCE_TABLES].sort());
   });
 
   it('stays as it is when the log holds all of it', async () => {
