@@ -30,6 +30,7 @@ import { isLive, permissionsOf } from './domain/access.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
+import { SealedFields, SealedTokens } from './event-store/sealed-fields.js';
 import { AccessResolver } from './graphql/access.resolver.js';
 import { guardOperations } from './graphql/access-guard.js';
 import { AuditResolver } from './graphql/audit.resolver.js';
@@ -46,8 +47,10 @@ import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
 import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
+import { SealedRows } from './graphql/sealed-rows.js';
 import { HealthController } from './http/health.controller.js';
 import { Readiness } from './http/readiness.js';
+import type { Keys } from './keys.js';
 import type { Config } from './platform/config.js';
 import type { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
@@ -64,6 +67,7 @@ export interface Infrastructure {
   readonly adminKey: string;
   readonly instanceId: string;
   readonly store: EventStore;
+  readonly keys: Keys;
   readonly headAtStart: bigint;
   readonly pool: Pool;
   readonly channels: Channels;
@@ -78,8 +82,8 @@ export interface Infrastructure {
 @Module({})
 export class AppModule {
   static of(infrastructure: Infrastructure): DynamicModule {
-    const { config, store, pool, channels, reads, logger } = infrastructure;
-    const codec = new EventCodec();
+    const { config, store, keys, pool, channels, reads, logger } = infrastructure;
+    const codec = new EventCodec(new SealedFields(keys.dataKeys));
     const executor = new CommandExecutor(store, codec);
     const directory = new DestinationDirectory(executor);
     const accesses = new AccessDirectory(executor, store);
@@ -89,6 +93,7 @@ export class AppModule {
     const presenter = new DeliveryPresenter(store, codec);
     const readModels = new ReadModels(
       reads,
+      new SealedRows(new SealedTokens(keys.dataKeys)),
       presenter,
       { head: () => store.head(), atStart: infrastructure.headAtStart },
       config.projections.readYourWritesTimeoutMs,
@@ -99,6 +104,7 @@ export class AppModule {
       reader: store,
       load: (id) => executor.load(delivery, id),
       limits: config.limits,
+      subjects: keys.subjects,
       defaults: (organizationId) => readModels.defaultDestinations(organizationId),
     });
 

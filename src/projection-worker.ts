@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { openEventReader } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
+import { closedFields } from './event-store/sealed-fields.js';
 import { Instance } from './projections/instance.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './projections/messages.js';
 
@@ -25,7 +26,7 @@ function tellProgress(): void {
 }
 
 const runner = new Instance(
-  { reader, codec: new EventCodec(), ...settings },
+  { reader, codec: new EventCodec(closedFields), ...settings },
   {
     progress: () => {
       progressDue ??= setTimeout(tellProgress, PROGRESS_MS);

@@ -15,10 +15,13 @@ import { DestinationDirectory } from './commands/destination-directory.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStoreLocation } from './event-store/event-store.js';
+import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
+import { closedFields } from './event-store/sealed-fields.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
+import { openKeys } from './keys.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
 import { openDatabase, openPool } from './platform/database.js';
@@ -30,6 +33,9 @@ import { entities } from './projections/entities.js';
 import { ProjectionHost } from './projections/host.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
+
+/** A key that does not come in this time is UNAVAILABLE. */
+const KEYS_WITHIN_MS = 5_000;
 
 type Closing = () => Promise<void> | void;
 
@@ -74,12 +80,12 @@ export class Waybill {
 
     const log = await locate(config, directory.path);
     const onTrouble = (error: Error) => logger.warn({ err: error }, 'the connection to the event store was lost');
-    const store = await openEventStore(log, onTrouble).catch((error: Error) => {
+    const stored = await openEventStore(log, onTrouble).catch((error: Error) => {
       throw config.eventStoreUrl ? new Error(`EVENTSTORE_URL: ${error.message}`, { cause: error }) : error;
     });
-    closings.push(() => store.close());
-    const identity = await identityOf(store);
-    const headAtStart = await store.head();
+    closings.push(() => stored.close());
+    const identity = await identityOf(stored);
+    const headAtStart = await stored.head();
 
     const database = await openDatabase({ connection: postgres, entities }).catch((error: Error) => {
       throw config.databaseUrl ? new Error(`DATABASE_URL: ${error.message}`, { cause: error }) : error;
@@ -88,17 +94,24 @@ export class Waybill {
     // The embedded database can be reached from this data directory only, and that is locked.
     const isAlone = !config.databaseUrl;
     const whose = { isShared: !isAlone, instanceId: directory.instanceId };
-    await matchDerivedState(database, { ...identity, head: () => store.head() }, whose, logger);
+    await matchDerivedState(database, { ...identity, head: () => stored.head() }, whose, logger);
     const pool = openPool(postgres, {
       ...{ name: 'waybill-engine', size: 4 },
       lost: (error) => logger.warn({ err: error }, 'an idle database connection was lost'),
     });
     closings.push(() => pool.end());
 
+    const keyPool = openPool(postgres, {
+      ...{ name: 'waybill-keys', size: 2, answerWithinMs: KEYS_WITHIN_MS },
+      lost: (error) => logger.warn({ err: error }, 'an idle database connection was lost'),
+    });
+    closings.push(() => keyPool.end());
+    const sealing = await openKeys(config, keyPool, stored);
+    const store = new KeyedEventStore(stored, sealing.dataKeys);
+
     const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
-    const codec = new EventCodec();
     const projections = new ProjectionHost({
-      ...{ reader: store, codec, postgres, log, batchEvents, batchDelayMs },
+      ...{ reader: stored, codec: new EventCodec(closedFields), postgres, log, batchEvents, batchDelayMs },
       ...{ owner: directory.instanceId, isAlone, keepReplacedMs: keepReplacedHours * 3_600_000 },
     });
     projections.start();
@@ -136,11 +149,12 @@ export class Waybill {
         adminKey: key,
         instanceId,
         store,
+        keys: sealing,
         headAtStart,
         pool,
         channels,
         reads,
-        audit: new Audit(pool, identity.id, store, auditor),
+        audit: new Audit(pool, identity.id, stored, auditor),
         logger,
         isAlone,
       }),

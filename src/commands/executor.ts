@@ -1,5 +1,11 @@
 import { type Decision, type Rejection, reject } from '../domain/rejection.js';
-import type { DomainEvent, Envelope, EventCodec } from '../event-store/codec.js';
+import {
+  type DomainEvent,
+  type Envelope,
+  type EventCodec,
+  subjectOfOrganization,
+  subjectsOf,
+} from '../event-store/codec.js';
 import type { AppendResult, EventStore, NewEvent } from '../event-store/event-store.js';
 import { eventId } from './ids.js';
 
@@ -10,6 +16,8 @@ export interface Decider<State, Command, Event extends DomainEvent> {
   readonly initial: State;
   decide(command: Command, state: State): Decision<Event>;
   evolve(state: State, event: Event): State;
+  /** Whose key protects what is sensitive in its events; its organization's when there is nobody. */
+  subject?(state: State, id: string): string | undefined;
 }
 
 /** A state as somebody knows it; `revision` is undefined before the stream's first event. */
@@ -92,7 +100,7 @@ export class CommandExecutor {
         else appends.push({ task, known, events: decision.events });
       }
       open = [];
-      const answers = await this.#append(decider.category, appends);
+      const answers = await this.#append(decider, appends);
       for (const [at, answer] of answers.entries()) {
         const { task, known, events } = appends[at] as (typeof appends)[number];
         if (answer.ok && !answer.idempotent) {
@@ -110,21 +118,36 @@ export class CommandExecutor {
     return results;
   }
 
-  async #append(
-    category: string,
+  async #append<State>(
+    { category, subject }: Pick<Decider<State, never, never>, 'category' | 'subject'>,
     appends: readonly {
       readonly task: { readonly order: Order<unknown, unknown> };
-      readonly known: Known<unknown>;
+      readonly known: Known<State>;
       readonly events: readonly DomainEvent[];
     }[],
   ): Promise<AppendResult[]> {
-    const encoded = appends.map(({ task: { order }, known, events }) => ({
+    const owners = appends.map(({ task: { order }, known }) => ({
       streamId: `${category}-${order.id}`,
-      expected: known.revision ?? ('no-stream' as const),
-      events: events.map(
-        (event, index): NewEvent => this.#codec.encode(event, eventId(order.envelope.commandId, index), order.envelope),
-      ),
+      subject: subject?.(known.state, order.id) ?? subjectOfOrganization(order.envelope.organizationId),
     }));
+    const keys = this.#codec.prepare(
+      appends.flatMap(({ task, events }, index) => {
+        const { organizationId } = task.order.envelope;
+        return subjectsOf(events, organizationId, owners[index]?.subject as string);
+      }),
+    );
+    if (keys) await keys;
+    const encoded = appends.map(({ task: { order }, known, events }, nth) => {
+      const owner = owners[nth] as (typeof owners)[number];
+      const { commandId } = order.envelope;
+      return {
+        streamId: owner.streamId,
+        expected: known.revision ?? ('no-stream' as const),
+        events: events.map(
+          (event, index): NewEvent => this.#codec.encode(event, eventId(commandId, index), order.envelope, owner),
+        ),
+      };
+    });
     const only = encoded[0];
     if (encoded.length === 1 && only) return [await this.#store.append(only.streamId, only.expected, only.events)];
     return encoded.length === 0 ? [] : await this.#store.appendMany(encoded);

@@ -3,7 +3,8 @@ import { type DeliveryCommand, delivery, repeat } from '../domain/delivery.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
-import type { Attachment, Content, FieldProblem, Json } from '../domain/vocabulary.js';
+import type { Attachment, Channel, Content, FieldProblem, Json } from '../domain/vocabulary.js';
+import { subjectOfDestination, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { ChannelCatalog } from './channel-catalog.js';
 import {
@@ -42,6 +43,17 @@ export interface IntakeParts {
   /** The ids of an organization's default destinations. */
   readonly defaults: (organizationId: string) => Promise<readonly string[]>;
   readonly limits: IntakeLimits;
+  readonly subjects: SubjectNames;
+}
+
+/** Names of data subjects: the same address always gets the same one, and nobody can tell the address from it. */
+export interface SubjectNames {
+  /** Undefined for an address that is no person's, such as a URL. */
+  person(organizationId: string, channel: Channel, address: string): string | undefined;
+  /** Of several persons together. */
+  group(persons: readonly string[]): string;
+  /** A digest that without the installation's secret nobody can compare guesses with. */
+  digest(text: string): string;
 }
 
 /** Turns a request into an order for a delivery, or says everything that is wrong with it. Stores nothing. */
@@ -65,13 +77,15 @@ export class Intake {
     const key = input.idempotencyKey ?? (bulk?.key === undefined ? undefined : bulkItemKey(bulk.key, bulk.index));
     const id = key === undefined ? newId() : deliveryIdForKey(organizationId, key);
     const identity =
-      key === undefined || problems.length > 0 ? {} : { idempotencyKey: key, fingerprint: fingerprint(input) };
+      key === undefined || problems.length > 0
+        ? {}
+        : { idempotencyKey: key, fingerprint: this.#parts.subjects.digest(canonicalText(input)) };
     let known: Known<DeliveryState> = { state: delivery.initial, revision: undefined };
     if (identity.fingerprint !== undefined) {
       known = await this.#parts.load(id);
       // What was accepted once stays accepted, also when its destination is gone or its time is past by now.
       if (known.state.tag !== 'absent') {
-        const repeated = repeat(known.state, identity.fingerprint);
+        const repeated = repeat(known.state, comparable(known.state.request.fingerprint, identity.fingerprint, input));
         return repeated.ok ? { ok: true, id, replayed: known } : repeated;
       }
     }
@@ -82,7 +96,8 @@ export class Intake {
         problems.push({ path: `dependsOn.${index}`, problem: 'there is no such delivery' });
     if (problems.length > 0) return badInput(problems);
 
-    const request = requestOf(input, { organizationId, legs, now, dependsOn, identity });
+    const subject = this.#subjectOf(legs, organizationId);
+    const request = requestOf(input, { organizationId, subject, legs, now, dependsOn, identity });
     return {
       ok: true,
       order: {
@@ -152,10 +167,28 @@ export class Intake {
     if (addressProblem) return refuse('address', addressProblem);
     const providerProblem = this.#parts.catalog.providerProblem(channel, provider ?? undefined);
     if (providerProblem) return refuse('provider', providerProblem);
+    const subject = this.#parts.subjects.person(organizationId, channel, address as string);
     return {
-      route: { channel, address: address as string, ...(provider && { provider }) },
+      route: { channel, address: address as string, ...(subject && { subject }), ...(provider && { provider }) },
       recipients: 1,
     };
+  }
+
+  /** Whose the whole delivery is: the person's or the persons' it is addressed to, else its only destination's. */
+  #subjectOf(legs: readonly LegPlan[], organizationId: string): string {
+    const persons = new Set<string>();
+    const places = new Set<string | undefined>();
+    for (const { routes } of legs)
+      for (const { subject, destinationId } of routes) {
+        if (subject !== undefined) persons.add(subject);
+        places.add(destinationId);
+      }
+    const [place] = places;
+    if (persons.size > 1) return this.#parts.subjects.group([...persons].sort());
+    for (const person of persons) return person;
+    return places.size === 1 && place !== undefined
+      ? subjectOfDestination(place)
+      : subjectOfOrganization(organizationId);
   }
 
   async #exists(id: string, organizationId: string): Promise<boolean> {
@@ -167,6 +200,7 @@ export class Intake {
 
 interface Resolved {
   readonly organizationId: string;
+  readonly subject: string;
   readonly legs: LegPlan[];
   readonly now: Date;
   readonly dependsOn: readonly string[];
@@ -175,12 +209,13 @@ interface Resolved {
 
 function requestOf(
   input: RequestDeliveryInput,
-  { organizationId, legs, now, dependsOn, identity }: Resolved,
+  { organizationId, subject, legs, now, dependsOn, identity }: Resolved,
 ): DeliveryRequested['data'] {
   const { approval, scheduledAt, expiresAt, slaSeconds, correlationId, metadata, personalization } = input;
   const deadline = approval?.timeoutSeconds ? new Date(now.getTime() + approval.timeoutSeconds * 1_000) : undefined;
   return {
     organizationId,
+    subject,
     priority: input.priority ?? 'NORMAL',
     legs,
     content: contentOf(input),
@@ -215,10 +250,15 @@ function contentOf({ content }: RequestDeliveryInput): Content {
 }
 
 /** The same for every way of writing the same request: keys sorted, what is left empty like what is left out. */
-const fingerprint = (input: RequestDeliveryInput): string =>
-  createHash('sha256')
-    .update(JSON.stringify(canonical(input as unknown as Json)))
-    .digest('base64url');
+const canonicalText = (input: RequestDeliveryInput): string => JSON.stringify(canonical(input as unknown as Json));
+
+const OLD_FINGERPRINT_LENGTH = 43;
+
+/** Before there was a secret, fingerprints were plain SHA-256, twice as long; a repeated request is told all the same. */
+const comparable = (stored: string | undefined, fingerprint: string, input: RequestDeliveryInput): string =>
+  stored?.length === OLD_FINGERPRINT_LENGTH
+    ? createHash('sha256').update(canonicalText(input)).digest('base64url')
+    : fingerprint;
 
 /** Fields that hold what the client means as it stands: a null in there says something. */
 const VERBATIM = new Set(['data', 'metadata', 'personalization']);

@@ -93,7 +93,7 @@ export class SuspendedDeliveries {
       const { actor, traceparent } = operator;
       const { organizationId } = suspension;
       const envelope = { organizationId, commandId, actor, ...(traceparent !== undefined && { traceparent }) };
-      const encoded = this.#codec.encode(event, eventId(commandId, 0), envelope);
+      const encoded = this.#codec.encode(event, eventId(commandId, 0), envelope, newest);
       const result = await this.#store.append(newest.streamId, newest.revision, [encoded]);
       if (result.ok) return result;
     }

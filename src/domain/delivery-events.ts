@@ -5,6 +5,8 @@ export interface Route {
   readonly channel: Channel;
   readonly destinationId?: string;
   readonly address?: string;
+  /** The person the address is of, by a name that tells nobody who it is; absent where it is no person's. */
+  readonly subject?: string;
   /** A configured provider's name; with a destination, its configuration names the provider. */
   readonly provider?: string;
 }
@@ -50,6 +52,10 @@ export type DeliveryRequested = Fact<
   'DeliveryRequested',
   {
     readonly organizationId: string;
+    /** Whose key protects the content, and what providers answer: a person's, several persons', a destination's … */
+    readonly subject?: string;
+    /** True when what was sealed can never be read again. Never stored: found out when the event is read. */
+    readonly erased?: true;
     readonly priority: Priority;
     readonly legs: readonly LegPlan[];
     readonly content: Content;
@@ -58,7 +64,7 @@ export type DeliveryRequested = Fact<
     readonly metadata?: Json;
     readonly correlationId?: string;
     readonly idempotencyKey?: string;
-    /** SHA-256 of the request's canonical form; tells a repeated request from another one with the same key. */
+    /** Keyed digest of the request's canonical form; tells a repeated request from another one with the same key. */
     readonly fingerprint?: string;
     readonly scheduledAt?: Instant;
     readonly expiresAt?: Instant;

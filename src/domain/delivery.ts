@@ -120,7 +120,13 @@ export function decide(command: DeliveryCommand, state: DeliveryState): Result {
   }
 }
 
-export const delivery = { category: 'delivery', initial: absent, decide, evolve } as const;
+export const delivery = {
+  category: 'delivery',
+  initial: absent,
+  decide,
+  evolve,
+  subject: (state: DeliveryState) => (state.tag === 'absent' ? undefined : state.request.subject),
+} as const;
 
 /** Problems that depend on the clock or on the delivery's own identity; the shape was checked at intake. */
 function timeProblems(id: string, request: DeliveryRequested['data'], now: Instant): FieldProblem[] {

@@ -145,4 +145,5 @@ export const destination = {
   initial: { tag: 'absent' } as DestinationState,
   decide,
   evolve,
+  subject: (_: DestinationState, id: string) => `destination:${id}`,
 } as const;

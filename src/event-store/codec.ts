@@ -76,19 +76,41 @@ export const eventVersions: ReadonlyMap<string, number> = new Map(
   [...schemas].map(([type, upcasts]) => [type, upcasts.length + 1]),
 );
 
+/** Where an event is, and whose it is: what its sealed part is bound to. */
+export interface EventPlace {
+  readonly streamId: string;
+  readonly eventId: string;
+  /** Whose key protects what is sensitive in it, unless its data says otherwise; needed to seal only. */
+  readonly subject: string;
+}
+
+/** Somebody whose data has a key of its own: a person, a destination, an organization, or several persons together. */
+export interface Subject {
+  readonly subject: string;
+  readonly organizationId: string;
+  /** The persons of a group; its key goes with any of theirs. */
+  readonly members?: readonly string[];
+}
+
 /**
- * Where sensitive leaves of an event's data are sealed before they reach the log and opened after. What is stored, and
+ * Where sensitive fields of an event's data are sealed before they reach the log and opened after. What is stored, and
  * so what the audit trail covers, is the sealed form.
  */
 export interface FieldProtection {
-  seal(type: string, data: JsonObject, organizationId: string): JsonObject;
-  open(type: string, data: JsonObject, organizationId: string): JsonObject;
+  /** Gets what `seal` needs; undefined when it is there already. */
+  prepare(subjects: readonly Subject[]): Promise<void> | undefined;
+  seal(type: string, data: JsonObject, place: EventPlace): JsonObject;
+  open(type: string, data: JsonObject, place: Omit<EventPlace, 'subject'>): JsonObject;
 }
 
-export const noProtection: FieldProtection = { seal: (_, data) => data, open: (_, data) => data };
+export const noProtection: FieldProtection = {
+  prepare: () => undefined,
+  seal: (_, data) => data,
+  open: (_, data) => data,
+};
 
 /**
- * The one way events get into the log and out of it: decode → upcast → open → type.
+ * The one way events get into the log and out of it: decode → open → upcast → type.
  *
  * A type or version that is not in the table was recorded by a newer program, or by nobody. It is never guessed at and
  * never passed over: decoding fails with `UndecodableEvent`, and so does folding it where it makes no sense. What then?
@@ -108,7 +130,13 @@ export class EventCodec {
     this.#protection = protection;
   }
 
-  encode(event: DomainEvent, id: string, envelope: Envelope): NewEvent {
+  /** To be awaited before `encode`, for all events of an append together; undefined when there is nothing to wait for. */
+  prepare(subjects: readonly Subject[]): Promise<void> | undefined {
+    return this.#protection.prepare(subjects);
+  }
+
+  /** @param owner the stream, and whose key protects the event unless it says so itself */
+  encode(event: DomainEvent, id: string, envelope: Envelope, owner: Owner = nobody): NewEvent {
     const upcasts = schemas.get(event.type);
     if (!upcasts) throw new Error(`event type ${event.type} is not in the codec's table`);
     const { organizationId, commandId, actor, correlationId, causationId, traceparent } = envelope;
@@ -117,7 +145,10 @@ export class EventCodec {
     if (correlationId !== undefined) metadata.$correlationId = correlationId;
     if (causationId !== undefined) metadata.$causationId = causationId;
     if (traceparent !== undefined) metadata.traceparent = traceparent;
-    const data = this.#protection.seal(event.type, event.data as JsonObject, organizationId);
+    const { streamId, subject = subjectOfOrganization(organizationId) } = owner;
+    const plain = event.data as JsonObject;
+    const place = { streamId, eventId: id, subject: typeof plain.subject === 'string' ? plain.subject : subject };
+    const data = this.#protection.seal(event.type, plain, place);
     return { id, type: event.type, data, metadata };
   }
 
@@ -130,11 +161,21 @@ export class EventCodec {
     if (!Number.isInteger(version) || version < 1 || version > upcasts.length + 1)
       throw new UndecodableEvent(recorded, `unknown version ${metadata.schemaVersion} of ${type}`);
     const organizationId = metadata.organizationId ?? '';
-    let data = recorded.data;
-    for (const upcast of upcasts.slice(version - 1)) data = upcast(data);
-    const opened = this.#protection.open(type, data, organizationId);
-    const event = { type, at: metadata.occurredAt ?? recorded.created, data: opened } as unknown as Event;
+    let data = this.#opened(recorded);
+    if (version <= upcasts.length) for (const upcast of upcasts.slice(version - 1)) data = upcast(data);
+    const event = { type, at: metadata.occurredAt ?? recorded.created, data } as unknown as Event;
     return { event, recorded, organizationId };
+  }
+
+  #opened(recorded: RecordedEvent): JsonObject {
+    try {
+      return this.#protection.open(recorded.type, recorded.data, {
+        streamId: recorded.streamId,
+        eventId: recorded.id,
+      });
+    } catch (error) {
+      throw new UndecodableEvent(recorded, `what is sealed cannot be opened (${(error as Error).message})`);
+    }
   }
 
   /**
@@ -168,6 +209,35 @@ export class EventCodec {
     }
     return state;
   }
+}
+
+/** The stream an event goes to, and whose it is; without a subject, its organization's. */
+export interface Owner {
+  readonly streamId: string;
+  readonly subject?: string;
+}
+
+const nobody: Owner = { streamId: '' };
+
+/** Of what concerns no person and no destination, or so many that it is nobody's. */
+export const subjectOfOrganization = (organizationId: string): string => `organization:${organizationId}`;
+export const subjectOfDestination = (destinationId: string): string => `destination:${destinationId}`;
+
+/** Everybody whose key the events need. @param subject whose they are, where they do not say so themselves */
+export function subjectsOf(events: readonly DomainEvent[], organizationId: string, subject: string): Subject[] {
+  const [first] = events;
+  if (first?.type !== 'DeliveryRequested') return [{ subject, organizationId }];
+  const { subject: own, legs } = first.data as {
+    readonly subject?: string;
+    readonly legs: readonly { readonly routes: readonly { readonly subject?: string }[] }[];
+  };
+  const members = new Set<string>();
+  for (const { routes } of legs)
+    for (const route of routes) if (route.subject !== undefined) members.add(route.subject);
+  if (members.size === 0 || (members.size === 1 && own !== undefined && members.has(own)))
+    return [{ subject: own ?? subject, organizationId }];
+  const persons = [...members].map((person) => ({ subject: person, organizationId }));
+  return [{ subject: own ?? subject, organizationId, members: [...members] }, ...persons];
 }
 
 /** Revisions of a stream that are to be passed over, as its own later events say. */

@@ -93,7 +93,7 @@ function clientMistake(
 /** Postgres or the network between is gone: the request was fine. pg gives no code when a query is cut off. */
 const isUnavailable = ({ code, message }: { code?: string; message: string }): boolean =>
   code === undefined
-    ? /^(Connection terminated|timeout exceeded when trying to connect)/.test(message)
+    ? /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout)/.test(message)
     : /^(LOG_UNAVAILABLE|ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
 
 /** Inside an input object, problems are named from the object on, as they are when the domain finds them. */

@@ -2,6 +2,7 @@ import { isUuid } from '../commands/ids.js';
 import { type Channel, mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
 import type { Bucket } from '../projections/dashboard-query.js';
+import type { DeliveryRow } from '../projections/deliveries.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
 import type { Rebuild } from '../projections/member.js';
 import type { ReadSide } from '../projections/read-side.js';
@@ -11,6 +12,7 @@ import { ApiError, badInput } from './errors.js';
 import { presentRebuild, presentStatus } from './projection-presenter.js';
 import { ReadYourWrites } from './read-your-writes.js';
 import type { RequestContext } from './request-context.js';
+import type { SealedRows } from './sealed-rows.js';
 import { streamOf } from './stream-of.js';
 
 /** Where the log ends now, and where it ended when this process began. */
@@ -25,13 +27,15 @@ export interface LogHead {
  */
 export class ReadModels {
   readonly #reads: ReadSide;
+  readonly #rows: SealedRows;
   readonly #presenter: DeliveryPresenter;
   readonly #head: () => Promise<bigint>;
   readonly #patienceMs: number;
   readonly #writes: ReadYourWrites;
 
-  constructor(reads: ReadSide, presenter: DeliveryPresenter, log: LogHead, patienceMs: number) {
+  constructor(reads: ReadSide, rows: SealedRows, presenter: DeliveryPresenter, log: LogHead, patienceMs: number) {
     this.#reads = reads;
+    this.#rows = rows;
     this.#presenter = presenter;
     this.#head = log.head;
     this.#writes = new ReadYourWrites(log.atStart);
@@ -45,7 +49,8 @@ export class ReadModels {
   async delivery(context: RequestContext, id: string): Promise<PresentedDelivery | undefined> {
     await this.#caughtUp(context);
     const asOf = this.#reads.projections.position('deliveries');
-    const row = await this.#reads.deliveries.find(id, context.principal.organizations);
+    const found = await this.#reads.deliveries.find(id, context.principal.organizations);
+    const [row] = await this.#rows.deliveries(found ? [found] : []);
     return row && this.#presenter.fromRow(row, asOf, async () => (await this.#attempts([id], context))[0]);
   }
 
@@ -56,16 +61,17 @@ export class ReadModels {
     const page = await refusing(this.#reads.deliveries.list(filter, organizations, first, after));
     // All attempts of the page in one query, when the first of its deliveries is asked for them.
     let attempts: Promise<AttemptRow[][]> | undefined;
-    const ids = page.edges.map(({ node }) => node.id);
+    const rows = await this.#rows.deliveries(page.edges.map(({ node }) => node));
+    const ids = rows.map(({ id }) => id);
     const attemptsOf = async (index: number) => {
       attempts ??= this.#attempts(ids, context);
       return (await attempts)[index];
     };
     return {
       ...page,
-      edges: page.edges.map(({ cursor, node }, index) => ({
+      edges: page.edges.map(({ cursor }, index) => ({
         cursor,
-        node: this.#presenter.fromRow(node, asOf, () => attemptsOf(index)),
+        node: this.#presenter.fromRow(rows[index] as DeliveryRow, asOf, () => attemptsOf(index)),
       })),
     };
   }
@@ -82,12 +88,13 @@ export class ReadModels {
 
   async destination(context: RequestContext, id: string) {
     await this.#caughtUp(context);
-    return await this.#reads.destinations.find(id, context.principal.organizations);
+    const found = await this.#reads.destinations.find(id, context.principal.organizations);
+    return (await this.#rows.destinations(found ? [found] : []))[0];
   }
 
   async destinations(context: RequestContext, organizations: Organizations, type: Channel | undefined) {
     await this.#caughtUp(context);
-    return await this.#reads.destinations.list(organizations, type);
+    return await this.#rows.destinations(await this.#reads.destinations.list(organizations, type));
   }
 
   /** Where an organization's deliveries go when they name no target, all changes made so far included. */
@@ -126,9 +133,9 @@ export class ReadModels {
     return streamOf(changes, async (changed) => {
       const asOf = this.#reads.projections.position('deliveries');
       const ids = changed.map((change) => change.id);
-      const rows = await this.#reads.deliveries.findMany(ids, organizations);
+      const rows = await this.#rows.deliveries(await this.#reads.deliveries.findMany(ids, organizations));
       const attemptsOf = async (row: { id: string }) =>
-        (await this.#reads.attempts.ofDeliveries([row.id], organizations))[0];
+        (await this.#rows.attempts(await this.#reads.attempts.ofDeliveries([row.id], organizations)))[0];
       return rows.map((row) => ({ deliveryUpdated: this.#presenter.fromRow(row, asOf, () => attemptsOf(row)) }));
     });
   }
@@ -141,8 +148,8 @@ export class ReadModels {
     );
   }
 
-  #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {
-    return this.#reads.attempts.ofDeliveries(ids, principal.organizations);
+  async #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {
+    return await this.#rows.attempts(await this.#reads.attempts.ofDeliveries(ids, principal.organizations));
   }
 
   async #caughtUp({ principal }: RequestContext): Promise<void> {

@@ -178,6 +178,12 @@ const schema = z.strictObject({
   ).optional(),
   /** Default: made at first start and kept in the data directory. */
   adminKey: z.string().min(32, 'must have 32 or more characters').optional(),
+  /** Default `keys.json` in the data directory: the local key ring. Instances that share a database share it too. */
+  keyRingFile: z.string().min(1, 'must not be empty').optional(),
+  /** Default none. The key ring itself, as it is in that file. */
+  keyRing: z.string().min(1, 'must not be empty').optional(),
+  /** Default false. True starts although the keys of personal data were lost: what was sealed with them stays sealed. */
+  acceptLostKeys: z.stringbool({ error: 'must be true or false' }).or(z.boolean()).default(false),
   /** Default none. CIDRs that outgoing calls may reach although they are not public. */
   allowedNetworks: z.array(cidr).default([]),
   /** Default none. Where this instance is: providers of the same region are preferred. */
@@ -214,6 +220,9 @@ const VARIABLES = {
   DATABASE_URL: 'databaseUrl',
   EVENTSTORE_URL: 'eventStoreUrl',
   WAYBILL_ADMIN_KEY: 'adminKey',
+  WAYBILL_KEY_RING_FILE: 'keyRingFile',
+  WAYBILL_KEY_RING: 'keyRing',
+  WAYBILL_ACCEPT_LOST_KEYS: 'acceptLostKeys',
   WAYBILL_ALLOWED_NETWORKS: 'allowedNetworks',
   WAYBILL_LOG_LEVEL: 'logLevel',
 } as const satisfies Record<string, keyof Config>;
@@ -247,7 +256,12 @@ export function loadConfig(env: Environment, { cwd }: { cwd: string }): Config {
 
   const result = schema.safeParse(settings);
   if (!result.success) throw new ConfigError(result.error.issues.flatMap((issue) => problemsOf(issue, variableOf)));
-  return { ...result.data, dataDir: resolve(cwd, result.data.dataDir) };
+  const { dataDir, keyRingFile } = result.data;
+  return {
+    ...result.data,
+    dataDir: resolve(cwd, dataDir),
+    ...(keyRingFile !== undefined && { keyRingFile: resolve(cwd, keyRingFile) }),
+  };
 }
 
 function readConfigFile(file: string, env: Environment): Record<string, unknown> {

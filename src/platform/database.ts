@@ -7,6 +7,7 @@ import { ProjectionWriter1780200000000 } from './migrations/1780200000000-projec
 import { SeveralEngines1780300000000 } from './migrations/1780300000000-several-engines.js';
 import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions.js';
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
+import { DataKeys1782000000000 } from './migrations/1782000000000-data-keys.js';
 import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
 import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
@@ -35,6 +36,7 @@ const migrations = [
   SeveralEngines1780300000000,
   Suspensions1780400000000,
   Circuits1780500000000,
+  DataKeys1782000000000,
   BlueGreen1783000000000,
   Audit1784000000000,
   ProviderReasons1785000000000,
@@ -83,12 +85,22 @@ async function migrate(database: DataSource): Promise<void> {
   }
 }
 
+export interface PoolSettings {
+  /** What an operator sees in pg_stat_activity. */
+  readonly name: string;
+  readonly size: number;
+  readonly lost: (error: Error) => void;
+  /** Default none: how long a statement, and before it a connection, is waited for. */
+  readonly answerWithinMs?: number;
+}
+
 /** Connections for statements of our own. One that breaks is replaced; what it was doing rejects, and nothing else. */
-export function openPool(
-  connection: DatabaseConnection,
-  { name, size, lost }: { readonly name: string; readonly size: number; readonly lost: (error: Error) => void },
-): pg.Pool {
-  const pool = new pg.Pool({ ...connection, max: size, application_name: name });
+export function openPool(connection: DatabaseConnection, { name, size, lost, answerWithinMs }: PoolSettings): pg.Pool {
+  const patience = answerWithinMs !== undefined && {
+    connectionTimeoutMillis: answerWithinMs,
+    query_timeout: answerWithinMs,
+  };
+  const pool = new pg.Pool({ ...connection, ...patience, max: size, application_name: name });
   pool.on('error', lost);
   // The pool listens to idle ones only. One that breaks between two statements of a transaction says so to its owner.
   pool.on('connect', (client) => client.on('error', () => undefined));

@@ -15,6 +15,9 @@ export interface Reaction {
   readonly awaits: readonly string[];
 }
 
+/** Why a delivery is cancelled that waits for nobody any more. */
+export const ERASED = 'the data of whoever it is for was erased';
+
 const nothing: Reaction = { commands: [], attempts: [], awaits: [] };
 
 /** True once nothing more will happen by itself and nothing is left to be found out. */
@@ -45,6 +48,14 @@ export function react(state: DeliveryState, now: Instant, isBusy: (leg: number) 
   at(expiresAt, { type: 'Expire', now });
   // What is on its way is not declared expired before it has arrived; nothing more is started meanwhile.
   if (commands.length > 0) return { commands: isUnderWay ? [] : commands, attempts: [], awaits: [] };
+
+  // What it was to say cannot be read any more, by anybody.
+  if (state.request.erased)
+    return {
+      commands: isUnderWay ? [] : [{ type: 'Cancel', now, by: 'waybill', reason: ERASED }],
+      attempts: [],
+      awaits: [],
+    };
 
   if (state.tag === 'held') {
     at(state.holds.schedule, { type: 'ReachSchedule', now });

@@ -8,6 +8,8 @@ import { CHANNELS, ERROR_CATEGORIES, type JsonObject, PRIORITIES } from '../../s
 import { EventCodec, type FieldProtection, UndecodableEvent } from '../../src/event-store/codec.js';
 import { decodeRecord, encodeRecord, LogCorrupted } from '../../src/event-store/embedded-record.js';
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
+import { SealedFields } from '../../src/event-store/sealed-fields.js';
+import { MemoryKeys } from '../support/keys.js';
 
 type Event = DeliveryEvent | DestinationEvent | ProviderEvent;
 type DataOf<Type extends Event['type']> = Extract<Event, { type: Type }>['data'];
@@ -132,10 +134,12 @@ describe('an event', () => {
   it.each(Object.entries(dataOf))(
     'of type %s comes out of the log as it went in',
     (type, arbitrary: fc.Arbitrary<object>) => {
-      const codec = new EventCodec();
+      const keys = new MemoryKeys();
+      const codec = new EventCodec(new SealedFields(keys));
       fc.assert(
         fc.property(arbitrary, instant, envelope, uuid, (data, at, origin, id) => {
-          const encoded = codec.encode({ type, at, data }, id, origin);
+          keys.prepare([{ subject: 'ada', organizationId: 'a' }]);
+          const encoded = codec.encode({ type, at, data }, id, origin, { streamId: 'delivery-1', subject: 'ada' });
           const bytes = encodeRecord('delivery-1', 3, encoded, '2026-03-02T12:00:01.000Z');
           const { event, organizationId, recorded } = codec.decode(decodeRecord(7, bytes));
           expect(event).toEqual({ type, at, data });
@@ -164,12 +168,18 @@ describe('an event', () => {
   it('is stored sealed and handed out open', () => {
     const backwards = (word: unknown) => [...String(word)].reverse().join('');
     const protection: FieldProtection = {
-      seal: (_, data, organization) => ({ sealed: backwards(data.approver), for: organization }),
-      open: (_, data, organization) => (data.for === organization ? { approver: backwards(data.sealed) } : {}),
+      prepare: () => undefined,
+      seal: (_, data, { streamId }) => ({ sealed: backwards(data.approver), for: streamId }),
+      open: (_, data, { streamId }) => (data.for === streamId ? { approver: backwards(data.sealed) } : {}),
     };
     const codec = new EventCodec(protection);
     const event = { type: 'ApprovalGranted', at: '2026-03-02T12:00:00.000Z', data: { approver: 'ada@example.com' } };
-    const sealed = codec.encode(event, 'id', { organizationId: 'a', commandId: 'b', actor: 'ada' });
+    const sealed = codec.encode(
+      event,
+      'id',
+      { organizationId: 'a', commandId: 'b', actor: 'ada' },
+      { streamId: 'delivery-1' },
+    );
     expect(JSON.stringify(sealed.data)).not.toContain('ada@');
     expect(codec.decode(recorded(sealed)).event).toEqual(event);
   });

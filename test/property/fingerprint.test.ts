@@ -8,6 +8,7 @@ import { Intake } from '../../src/commands/intake.js';
 import { type Json, PRIORITIES } from '../../src/domain/vocabulary.js';
 import { EventCodec } from '../../src/event-store/codec.js';
 import type { EventStore } from '../../src/event-store/event-store.js';
+import { Subjects } from '../../src/security/subjects.js';
 import { ada } from '../support/commands.js';
 import { FakeCatalog } from '../support/fake-catalog.js';
 
@@ -20,6 +21,7 @@ const intake = new Intake({
   load: async () => ({ state: { tag: 'absent' }, revision: undefined }),
   defaults: async () => [],
   limits: { maxAttachmentBytes: 1_000 },
+  subjects: new Subjects(Buffer.alloc(32, 1)),
 });
 
 async function prepared(input: RequestDeliveryInput) {

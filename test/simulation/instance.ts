@@ -11,6 +11,7 @@ import type { EventCodec } from '../../src/event-store/codec.js';
 import { Engine, type EngineOptions, type EngineParts } from '../../src/sagas/engine.js';
 import type { EngineLog } from '../../src/sagas/engine-log.js';
 import { Targets } from '../../src/sagas/targets.js';
+import { Subjects } from '../../src/security/subjects.js';
 import { FakeCatalog } from '../support/fake-catalog.js';
 import type { Link } from './network.js';
 import { PROVIDERS, type Providers } from './providers.js';
@@ -75,6 +76,7 @@ export class Instance {
       load: (id) => executor.load(delivery, id),
       defaults: async () => [],
       limits: { maxAttachmentBytes: 0 },
+      subjects: new Subjects(Buffer.alloc(32, 1)),
     });
     this.destinations = new Destinations(catalog, executor, directory, (order) => executor.execute(destination, order));
     const wired: EngineParts = {

@@ -7,6 +7,7 @@ import type pg from 'pg';
 import { openPool } from '../../src/platform/database.js';
 import { digestsIn } from './digests.js';
 import { type EventStoreProcess, startEventStore } from './eventstoredb/start.js';
+import { newKeyRing } from './keys.js';
 import { type TestDatabase, testDatabase } from './postgres.js';
 import { removeDataDir, startWaybill, type WaybillOptions, type WaybillProcess } from './waybill-process.js';
 
@@ -42,6 +43,7 @@ export class Cluster {
       EVENTSTORE_URL: eventStore.url,
       DATABASE_URL: database.url,
       WAYBILL_ADMIN_KEY: randomBytes(32).toString('base64url'),
+      WAYBILL_KEY_RING: newKeyRing(),
     };
   }
 

@@ -8,6 +8,7 @@ import { delivery } from '../../src/domain/delivery.js';
 import { destination } from '../../src/domain/destination.js';
 import { EventCodec } from '../../src/event-store/codec.js';
 import { EmbeddedLog } from '../../src/event-store/embedded-log.js';
+import { Subjects } from '../../src/security/subjects.js';
 import { ORGANIZATION } from './deliveries.js';
 import { FakeCatalog } from './fake-catalog.js';
 import { temporaryFolder } from './logs.js';
@@ -38,6 +39,7 @@ export async function commandSide({ maxAttachmentBytes = 1_000 } = {}) {
     load: (id) => executor.load(delivery, id),
     defaults: async () => defaults,
     limits: { maxAttachmentBytes },
+    subjects: new Subjects(Buffer.alloc(32, 1)),
   });
   /** Tests may put something before an order is carried out: others that are faster. */
   const before = { orders: async () => {}, destinationOrder: async () => {} };

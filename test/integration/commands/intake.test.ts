@@ -164,8 +164,9 @@ describe('a good request', () => {
       ],
     });
     const bare = { channel: 'WEBHOOK', address: 'https://billing.example/hook' };
+    const person = { ...smtp, subject: expect.stringMatching(/^person:[\w-]{22}$/) };
     expect(legs).toEqual([
-      { leg: 1, routes: [{ channel: 'WEBHOOK', destinationId: mine }, smtp, bare, bare], recipients: 1 },
+      { leg: 1, routes: [{ channel: 'WEBHOOK', destinationId: mine }, person, bare, bare], recipients: 1 },
       { leg: 2, routes: [{ channel: 'EMAIL', destinationId: email }], recipients: 2 },
     ]);
   });

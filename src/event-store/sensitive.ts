@@ -1,0 +1,157 @@
+import type { JsonObject } from '../domain/vocabulary.js';
+
+/**
+ * Which fields of which events are personal or secret, and whose they are. Everything else lies in the log in clear, and
+ * must never be either: ids, times, statuses, error categories and codes, tags, metadata of the client's own.
+ *
+ * | event | sealed | whose |
+ * |---|---|---|
+ * | DeliveryRequested | `legs.*.routes.*.address` | the person's; where it names nobody, the delivery's |
+ * | DeliveryRequested | `content`, `personalization` | the delivery's |
+ * | AttemptFailed, FallbackChosen, LegDeadLettered | `failure.message`, which may repeat what a provider said | the delivery's |
+ * | AttemptSucceeded | `warning` | the delivery's |
+ * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
+ */
+
+/** What is shown where something was that nobody can read any more. */
+export const ERASED = '[erased]';
+
+/** What one subject's key is to protect: the fields, and under which names they come back. */
+export interface Part {
+  readonly subject: string;
+  readonly fields: JsonObject;
+}
+
+/** An event's data in two: what stays as it is, and what is sealed. Undefined when nothing of it is sensitive. */
+export function takeOut(
+  type: string,
+  data: JsonObject,
+  subject: string,
+): { readonly clear: JsonObject; readonly parts: readonly Part[] } | undefined {
+  switch (type) {
+    case 'DeliveryRequested':
+      return takeOutOfRequest(data, subject);
+    case 'AttemptFailed':
+    case 'FallbackChosen':
+    case 'LegDeadLettered': {
+      const { message, ...failure } = data.failure as JsonObject;
+      if (message === undefined) return undefined;
+      return { clear: { ...data, failure }, parts: [{ subject, fields: { message } }] };
+    }
+    case 'AttemptSucceeded': {
+      if (data.warning === undefined) return undefined;
+      const { warning, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { warning } as JsonObject }] };
+    }
+    case 'DestinationCreated':
+    case 'DestinationUpdated':
+    case 'DestinationSecretRotated': {
+      const { config, secrets, ...clear } = data;
+      // Two parts: read models keep the first, and are never given the second, sealed or not.
+      const parts = [
+        { subject, fields: { config } as JsonObject },
+        { subject, fields: { secrets } as JsonObject },
+      ];
+      return { clear, parts };
+    }
+    default:
+      return undefined;
+  }
+}
+
+function takeOutOfRequest(data: JsonObject, subject: string) {
+  const { content, personalization, legs, ...clear } = data as unknown as Request;
+  const addressesOf = new Map<string, Address[]>();
+  const shown = legs.every(({ routes }) => routes.every(({ address }) => address === undefined))
+    ? legs
+    : legs.map((leg, at) => ({
+        ...leg,
+        routes: leg.routes.map(({ address, ...route }, nth) => {
+          if (address === undefined) return route;
+          const whose = route.subject ?? subject;
+          addressesOf.set(whose, [...(addressesOf.get(whose) ?? []), [at, nth, address]]);
+          return route;
+        }),
+      }));
+  const own = { content, personalization, addresses: addressesOf.get(subject) };
+  const parts: Part[] = [{ subject, fields: own as unknown as JsonObject }];
+  for (const [whose, addresses] of addressesOf)
+    if (whose !== subject) parts.push({ subject: whose, fields: { addresses } });
+  return { clear: { legs: shown, ...clear } as unknown as JsonObject, parts };
+}
+
+/** The opposite. @param opened the fields of each part, in order; undefined where the key was destroyed */
+export function putBack(type: string, data: JsonObject, opened: readonly (JsonObject | undefined)[]): JsonObject {
+  const { sealed: _, ...clear } = data;
+  const isErased = opened.includes(undefined);
+  switch (type) {
+    case 'DeliveryRequested': {
+      const { legs, ...rest } = clear as unknown as Request;
+      const own = opened[0] as { content: JsonObject; personalization?: JsonObject } | undefined;
+      const request = {
+        ...rest,
+        legs: withAddresses(legs, opened),
+        content: own ? own.content : { text: ERASED },
+        ...(own?.personalization && { personalization: own.personalization }),
+        ...(isErased && { erased: true }),
+      };
+      return request as unknown as JsonObject;
+    }
+    case 'AttemptFailed':
+    case 'FallbackChosen':
+    case 'LegDeadLettered':
+      return { ...clear, failure: { ...(clear.failure as JsonObject), message: opened[0]?.message ?? ERASED } };
+    case 'AttemptSucceeded':
+      return { ...clear, warning: opened[0]?.warning ?? ERASED };
+    default:
+      return { ...clear, config: opened[0]?.config ?? {}, secrets: opened[1]?.secrets ?? {} };
+  }
+}
+
+/** What is seen without any key: read models are made of it. A `token` can be opened later, by whoever has the key. */
+export function leaveClosed(type: string, data: JsonObject, token: (part: number) => string): JsonObject {
+  const { sealed: _, ...clear } = data;
+  switch (type) {
+    case 'DeliveryRequested':
+      return { ...clear, content: {} };
+    case 'AttemptFailed':
+    case 'FallbackChosen':
+    case 'LegDeadLettered':
+      return { ...clear, failure: { ...(clear.failure as JsonObject), message: token(0) } };
+    case 'AttemptSucceeded':
+      return { ...clear, warning: token(0) };
+    default:
+      return { ...clear, config: { sealed: token(0) }, secrets: {} };
+  }
+}
+
+/** Index of the leg, index of the route, address. */
+type Address = readonly [leg: number, route: number, address: string];
+
+interface Request {
+  readonly legs: readonly {
+    readonly routes: readonly {
+      readonly address?: string;
+      readonly subject?: string;
+      readonly destinationId?: string;
+    }[];
+  }[];
+  readonly content: JsonObject;
+  readonly personalization?: JsonObject;
+}
+
+function withAddresses(legs: Request['legs'], opened: readonly (JsonObject | undefined)[]): Request['legs'] {
+  const known = new Map<string, string>();
+  for (const fields of opened)
+    for (const [leg, route, address] of (fields?.addresses as readonly Address[] | undefined) ?? [])
+      known.set(`${leg}.${route}`, address);
+  const isErased = opened.includes(undefined);
+  if (known.size === 0 && !isErased) return legs;
+  return legs.map((leg, at) => ({
+    ...leg,
+    routes: leg.routes.map((route, nth) => {
+      const address = known.get(`${at}.${nth}`) ?? (isErased && route.destinationId === undefined ? ERASED : undefined);
+      return address === undefined ? route : { ...route, address };
+    }),
+  }));
+}

@@ -1,0 +1,101 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { Pool } from 'pg';
+import type { EventStore } from './event-store/event-store.js';
+import type { Config } from './platform/config.js';
+import { extendKeyRing, parseKeyRing, type RingKey, readKeyRing } from './platform/key-ring-file.js';
+import { DataKeys, type KeyRing } from './security/data-keys.js';
+import { KEY_BYTES, KeyEncryption, WrongKeyRing } from './security/key-encryption.js';
+import { type Installation, KeyTable } from './security/key-table.js';
+import { Subjects } from './security/subjects.js';
+
+/** Everything that personal data is sealed and opened with. */
+export interface Keys {
+  readonly dataKeys: DataKeys;
+  readonly subjects: Subjects;
+  readonly table: KeyTable;
+}
+
+/** Each log says which keys it was written with: an event for each time that they were made anew. */
+const STREAM = 'waybill-keys';
+const SECRET = 'installation';
+
+/**
+ * Opens the keys of this installation, or makes them at its first start.
+ *
+ * @throws Error, one line for the operator: the key ring is missing or another one, or the keys in the database are not
+ *   those of the event log
+ */
+export async function openKeys(config: Config, pool: Pool, store: EventStore): Promise<Keys> {
+  const table = new KeyTable(pool);
+  const known = await table.installation();
+  const logged = (await store.readStream(STREAM)).map(({ id }) => id);
+  if (!known && logged.length > 0 && !config.acceptLostKeys) throw new Error(KEYS_ARE_MISSING);
+  if (known && logged.length > 0 && !logged.includes(known.id))
+    throw new Error('the database has the keys of another Waybill, not those that this event log was written with');
+
+  const ring = await openKeyRing(config, known);
+  const installation = known ?? (await install(table, ring, logged.length > 0));
+  const secret = unwrapSecret(ring, installation);
+  if (!logged.includes(installation.id)) await note(store, installation.id, logged.length);
+  const { acceptsMissing } = installation;
+  return { dataKeys: new DataKeys(table, ring, { acceptsMissing }), subjects: new Subjects(secret), table };
+}
+
+const KEYS_ARE_MISSING =
+  'the event log holds personal data that was sealed with keys, and the database has none of them: restore the schema ' +
+  'waybill_keys from a backup, or set WAYBILL_ACCEPT_LOST_KEYS=true to go on without that data for ever';
+
+async function install(table: KeyTable, { encryption }: KeyRing, acceptsMissing: boolean): Promise<Installation> {
+  const { version, wrapped } = encryption.wrap(SECRET, randomBytes(KEY_BYTES));
+  await table.install({ id: randomUUID(), version, wrapped, acceptsMissing });
+  return (await table.installation()) as Installation;
+}
+
+function unwrapSecret({ encryption }: KeyRing, installation: Installation): Buffer {
+  try {
+    return encryption.unwrap(SECRET, installation);
+  } catch (error) {
+    if (!(error instanceof WrongKeyRing)) throw error;
+    throw new Error(`the key ring is not the one that the keys in the database are wrapped with: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Of several instances that start at once one writes it; the others find it there. */
+async function note(store: EventStore, id: string, revision: number): Promise<void> {
+  const metadata = { schemaVersion: '1', occurredAt: new Date().toISOString() };
+  const expected = revision === 0 ? 'no-stream' : revision - 1;
+  await store.append(STREAM, expected, [{ id, type: 'KeysIdentified', data: {}, metadata }]);
+}
+
+/** @param known wrapped already, so that a new ring could not be the right one */
+async function openKeyRing(config: Config, known: Installation | undefined): Promise<KeyRing> {
+  if (config.keyRing !== undefined) return fixed(parseKeyRing(config.keyRing, 'WAYBILL_KEY_RING'));
+  const file = config.keyRingFile ?? join(config.dataDir, 'keys.json');
+  let keys = await readKeyRing(file);
+  if (!keys && known)
+    throw new Error(
+      `there is no key ring in ${file}, and the keys in the database are wrapped with one: put a copy of it there, or ` +
+        'name it with WAYBILL_KEY_RING_FILE',
+    );
+  keys ??= await extendKeyRing(file, []);
+  let encryption = encryptionOf(keys);
+  return {
+    get encryption() {
+      return encryption;
+    },
+    async reload() {
+      encryption = encryptionOf((await readKeyRing(file)) ?? []);
+    },
+  };
+}
+
+const fixed = (keys: readonly RingKey[]): KeyRing => ({
+  encryption: encryptionOf(keys),
+  reload: async () => undefined,
+});
+
+const encryptionOf = (keys: readonly RingKey[]): KeyEncryption =>
+  new KeyEncryption(new Map(keys.map(({ version, key }) => [version, key])));

@@ -1,0 +1,84 @@
+import type { Pool } from 'pg';
+import type { WrappedKey } from './key-encryption.js';
+
+/** A row of `waybill_keys.data_keys`; `wrapped` is null once it was destroyed. */
+export interface KeyRow {
+  readonly id: string;
+  readonly subject: string;
+  readonly version: number;
+  readonly wrapped: Buffer | null;
+}
+
+export interface NewKeyRow extends WrappedKey {
+  readonly id: string;
+  readonly subject: string;
+  readonly organizationId: string;
+  readonly members?: readonly string[];
+}
+
+export interface Installation extends WrappedKey {
+  readonly id: string;
+  /** Keys that are not there count as destroyed: they were lost, and an operator has accepted it. */
+  readonly acceptsMissing: boolean;
+}
+
+const ROW = 'id, subject, key_version as version, wrapped';
+
+/** The wrapped keys in Postgres. */
+export class KeyTable {
+  readonly #pool: Pool;
+
+  constructor(pool: Pool) {
+    this.#pool = pool;
+  }
+
+  async installation(): Promise<Installation | undefined> {
+    const { rows } = await this.#pool.query<Installation>(
+      `select id, key_version as version, wrapped_secret as wrapped, accepts_missing as "acceptsMissing"
+       from waybill_keys.installation`,
+    );
+    return rows[0];
+  }
+
+  /** Of several that begin at once, the first one's counts. */
+  async install({ id, version, wrapped, acceptsMissing }: Installation): Promise<void> {
+    await this.#pool.query(
+      `insert into waybill_keys.installation (id, key_version, wrapped_secret, accepts_missing)
+       values ($1, $2, $3, $4) on conflict do nothing`,
+      [id, version, wrapped, acceptsMissing],
+    );
+  }
+
+  /** The living keys of subjects, and keys by id, living or not. */
+  async find(subjects: readonly string[], ids: readonly string[]): Promise<KeyRow[]> {
+    const { rows } = await this.#pool.query<KeyRow>({
+      name: 'find-keys',
+      text: `select ${ROW} from waybill_keys.data_keys
+             where (subject = any($1) and destroyed_at is null) or id = any($2)`,
+      values: [subjects, ids],
+    });
+    return rows;
+  }
+
+  /** Adds keys for subjects that have none. @returns the ids of those that were added: another one may be faster */
+  async add(keys: readonly NewKeyRow[]): Promise<Set<string>> {
+    const { rows } = await this.#pool.query<{ id: string }>({
+      name: 'add-keys',
+      text: `insert into waybill_keys.data_keys (id, subject, organization_id, members, key_version, wrapped)
+             select id, subject, organization_id, nullif(string_to_array(members, ' '), '{}'), version, wrapped
+             from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bytea[])
+               as new (id, subject, organization_id, members, version, wrapped)
+             on conflict (subject) where destroyed_at is null do nothing
+             returning id`,
+      values: [
+        keys.map(({ id }) => id),
+        keys.map(({ subject }) => subject),
+        keys.map(({ organizationId }) => organizationId),
+        keys.map(({ members }) => members?.join(' ') ?? ''),
+        keys.map(({ version }) => version),
+        keys.map(({ wrapped }) => wrapped),
+      ],
+    });
+    return new Set(rows.map(({ id }) => id));
+  }
+}
