@@ -9,6 +9,7 @@ import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
 import { DataKeys1782000000000 } from './migrations/1782000000000-data-keys.js';
 import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
+import { Parking1783100000000 } from './migrations/1783100000000-parking.js';
 import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 
@@ -38,6 +39,7 @@ const migrations = [
   Circuits1780500000000,
   DataKeys1782000000000,
   BlueGreen1783000000000,
+  Parking1783100000000,
   Audit1784000000000,
   ProviderReasons1785000000000,
 ];

@@ -7,6 +7,8 @@ export type Announcement =
   | { readonly moved: string; readonly names: readonly string[] }
   /** One has begun, got on or ended. */
   | { readonly rebuild: Rebuild }
+  /** Parked events of this projection are to be tried again. */
+  | { readonly takeUp: string }
   /** The lease is free, or its holder has something to say: look at it. */
   | { readonly look: true };
 

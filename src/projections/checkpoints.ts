@@ -68,9 +68,13 @@ export async function loadCheckpoints(
     [keys],
   );
   const parked = await connection.query<{ projection: string; stream: string; events: string }>(
-    `select projection, stream, count(*) as events from parked_events where projection = any($1)
-     group by projection, stream`,
+    `select projection, stream, count(*) as events from parked_events
+     where projection = any($1) and skipped_at is null group by projection, stream`,
     [keys],
+  );
+  const skips = await connection.query<{ projection: string; stream: string; position: string }>(
+    'select projection, stream, position from parked_events where projection = any($1) and skipped_at is not null',
+    [members.map(({ projection }) => projection.name)],
   );
   const outdated: Member[] = [];
   for (const member of members) {
@@ -83,6 +87,9 @@ export async function loadCheckpoints(
     member.position = BigInt(row.position);
     member.parkedStreams.clear();
     member.parked = 0;
+    member.skips.clear();
+    for (const { projection, stream, position } of skips)
+      if (projection === name) member.skips.set(stream, (member.skips.get(stream) ?? new Set()).add(BigInt(position)));
     for (const { projection, stream, events } of parked) {
       if (projection !== member.key) continue;
       member.park(stream);

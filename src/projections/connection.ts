@@ -31,6 +31,9 @@ export class StatementFailed extends Error {
   }
 }
 
+/** SQLSTATE classes 22 (data exception), 23 (integrity) and 54 (limit exceeded, e.g. an index entry that is too long). */
+export const isAboutData = ({ code }: StatementFailed): boolean => /^(22|23|54)/.test(code);
+
 /** One connection to Postgres for one writer of read models. */
 export class Connection {
   readonly #client: pg.Client;

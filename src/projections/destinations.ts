@@ -157,6 +157,8 @@ export const destinations: Projection = {
   name: 'destinations',
   version: 1,
   tables: ['destinations', 'destination_health'],
+  // Failures in a row are counted over all deliveries to a destination.
+  isOrdered: true,
   prefixes: [stream.prefix, deliveries.prefix],
   statements(changes) {
     const rows = changes.destinations.map(({ after }) => destinationRow(after));

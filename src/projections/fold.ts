@@ -1,4 +1,4 @@
-import type { Decoded, DomainEvent, EventCodec } from '../event-store/codec.js';
+import { type Decoded, type DomainEvent, type EventCodec, skippedRevisions } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { LruMap } from './lru.js';
 import type { Change, Changes } from './projection.js';
@@ -41,11 +41,29 @@ export class Folder {
     };
   }
 
+  /** @throws what makes the stream impossible to fold: see `StreamFolder` */
+  async refold(streamId: string, span: Span): Promise<Changes> {
+    const isDelivery = streamId.startsWith(deliveries.prefix);
+    const change = await (isDelivery ? this.#deliveries : this.#destinations).refold(streamId, span);
+    const changes = change ? [change] : [];
+    return (isDelivery
+      ? { deliveries: changes, destinations: [] }
+      : { deliveries: [], destinations: changes }) as unknown as Changes;
+  }
+
   /** To be called when a folded batch was not stored after all. */
   clear(): void {
     this.#deliveries.views.clear();
     this.#destinations.views.clear();
   }
+}
+
+/** A part of one stream, by positions: what comes after `after` is what is new. */
+export interface Span {
+  readonly after: bigint;
+  readonly upTo: bigint;
+  /** To be passed over. */
+  readonly without: ReadonlySet<bigint>;
 }
 
 interface Start<View> {
@@ -77,10 +95,65 @@ class StreamFolder<View extends { readonly revision: number }, Event extends Dom
     const starts = await this.#starts(streams);
     const changes: Change<View, Event>[] = [];
     for (const [streamId, news] of streams) {
-      const change = this.#change(streamId, starts.get(streamId), news, poison);
-      if (change) changes.push(change);
+      const { change, poison: found } = this.#change(streamId, starts.get(streamId), news);
+      // An operator may have decided, meanwhile, to pass over what cannot be understood.
+      const mended = found && (await this.#mended(streamId, news));
+      if (mended) changes.push(...mended);
+      else {
+        if (found) poison.push(found);
+        if (change) changes.push(change);
+      }
     }
     return changes;
+  }
+
+  async #mended(streamId: string, news: readonly RecordedEvent[]): Promise<Change<View, Event>[] | undefined> {
+    const stream = await this.#reader.readStream(streamId);
+    if (skippedRevisions(stream).size === 0) return undefined;
+    const [first, last] = [news[0], news.at(-1)] as [RecordedEvent, RecordedEvent];
+    try {
+      const change = this.#part(streamId, stream, {
+        after: first.position - 1n,
+        upTo: last.position,
+        without: new Set(),
+      });
+      return change ? [change] : [];
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @throws Error for an event that cannot be understood and that nobody has decided to pass over */
+  async refold(streamId: string, span: Span): Promise<Change<View, Event> | undefined> {
+    this.views.delete(streamId);
+    return this.#part(streamId, await this.#reader.readStream(streamId), span);
+  }
+
+  #part(
+    streamId: string,
+    stream: readonly RecordedEvent[],
+    { after: from, upTo, without }: Span,
+  ): Change<View, Event> | undefined {
+    const id = this.#idOf(streamId);
+    const skipped = skippedRevisions(stream);
+    const events: Decoded<Event>[] = [];
+    let before: View | undefined;
+    let after: View | undefined;
+    for (const recorded of stream) {
+      if (recorded.position > upTo) break;
+      if (skipped.has(recorded.revision) || without.has(recorded.position)) continue;
+      const decoded = this.#codec.decode<Event>(recorded);
+      after = this.#kind.fold(after, id, decoded);
+      if (recorded.position <= from) before = after;
+      else events.push(decoded);
+    }
+    return after && events.length > 0 ? { id, before, after, events } : undefined;
+  }
+
+  #idOf(streamId: string): string {
+    const id = streamId.slice(this.#kind.prefix.length);
+    if (!UUID.test(id)) throw new Error(`${JSON.stringify(id)} is not a uuid`);
+    return id;
   }
 
   /** Where each stream that did not begin in the batch stood before it: its cached view, or what the log has. */
@@ -107,14 +180,13 @@ class StreamFolder<View extends { readonly revision: number }, Event extends Dom
     streamId: string,
     start: Start<View> | undefined,
     news: readonly RecordedEvent[],
-    poison: Poison[],
-  ): Change<View, Event> | undefined {
-    const id = streamId.slice(this.#kind.prefix.length);
+  ): { readonly change?: Change<View, Event>; readonly poison?: Poison } {
     const folded: Decoded<Event>[] = [];
     let before: View | undefined;
     let after: View | undefined;
+    let id = '';
     try {
-      if (!UUID.test(id)) throw new Error(`${JSON.stringify(id)} is not a uuid`);
+      id = this.#idOf(streamId);
       before = start?.view;
       for (const event of start?.events ?? []) before = this.#next(before, id, this.#codec.decode<Event>(event));
       after = before;
@@ -124,13 +196,13 @@ class StreamFolder<View extends { readonly revision: number }, Event extends Dom
         folded.push(decoded);
       }
     } catch (error) {
-      poison.push({ streamId, events: news.slice(folded.length), error: (error as Error).message });
       this.views.delete(streamId);
-      return after && folded.length > 0 ? { id, before, after, events: folded } : undefined;
+      const poison = { streamId, events: news.slice(folded.length), error: (error as Error).message };
+      return after && folded.length > 0 ? { change: { id, before, after, events: folded }, poison } : { poison };
     }
     if (this.#kind.mayGoOn(after as View)) this.views.set(streamId, after as View);
     else this.views.delete(streamId);
-    return { id, before, after: after as View, events: folded };
+    return { change: { id, before, after: after as View, events: folded } };
   }
 
   #next(view: View | undefined, id: string, decoded: Decoded<Event>): View {

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { CHANNEL, heard } from './announcements.js';
+import { announce, CHANNEL, heard } from './announcements.js';
 import { ChangeFeed } from './change-feed.js';
 import { Connection } from './connection.js';
 import { type Health, Lease } from './lease.js';
 import type { Rebuild } from './member.js';
+import { type Skip, skipParked, wantParked } from './parking.js';
 import { pause, pauseMs } from './pause.js';
 import type { Projection } from './projection.js';
 import { beginRebuild, endRebuild, RebuildConflict, type RebuildOptions, UnknownProjection } from './rebuild.js';
@@ -113,7 +114,26 @@ export class Instance implements Runner {
     });
   }
 
-  async #asReader(name: string, ask: (connection: Connection, projection: Projection) => Promise<Rebuild>) {
+  async retryParked(name: string): Promise<number> {
+    if (this.#writer?.runner.isLoaded) return await this.#writer.runner.retryParked(name);
+    return await this.#asReader(name, async (connection) => {
+      const count = await wantParked(connection, name);
+      await connection.execute(announce({ takeUp: name }));
+      return count;
+    });
+  }
+
+  async skipParked(name: string, skip: Skip): Promise<void> {
+    if (this.#writer?.runner.isLoaded) return await this.#writer.runner.skipParked(name, skip);
+    await this.#asReader(name, (connection) =>
+      connection.transaction(async () => {
+        await skipParked(connection, name, skip);
+        await connection.execute(announce({ takeUp: name }));
+      }),
+    );
+  }
+
+  async #asReader<Answer>(name: string, ask: (connection: Connection, projection: Projection) => Promise<Answer>) {
     const projection = this.#options.projections.find((candidate) => candidate.name === name);
     if (!projection) throw new UnknownProjection(`there is no projection ${name}`);
     const connection = await Connection.open(this.#options.postgres, () => {});
@@ -223,6 +243,7 @@ export class Instance implements Runner {
     const announcement = heard(payload);
     if (!announcement) return;
     if ('look' in announcement) this.#wake();
+    else if ('takeUp' in announcement) this.#writer?.runner.takeUp(announcement.takeUp);
     else if (this.#writer) {
       if ('rebuild' in announcement) this.#writer.runner.learn(announcement.rebuild);
     } else if ('rebuild' in announcement) this.#hearOf(announcement.rebuild);

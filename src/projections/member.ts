@@ -37,6 +37,8 @@ export class Member {
   readonly parkedStreams = new Set<string>();
   /** How many events are parked. */
   parked = 0;
+  /** Events that an operator has decided to pass over in this projection, by stream. */
+  readonly skips = new Map<string, Set<bigint>>();
   /** The newest rebuild, while the program knows of it; told of the live version. */
   rebuild: Rebuild | undefined;
   /** An event whose rows Postgres did not take: to be parked when it comes again. */

@@ -11,6 +11,8 @@ export interface Projection {
   readonly version: number;
   /** Its own alone: emptied when it is rebuilt. */
   readonly tables: readonly string[];
+  /** Default false: true when its rows depend on the order of events of different streams. */
+  readonly isOrdered?: boolean;
   /** Which streams it follows. */
   readonly prefixes: readonly string[];
   /**

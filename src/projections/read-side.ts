@@ -5,6 +5,7 @@ import { DashboardQueries } from './dashboard-query.js';
 import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
+import { ParkedEvents } from './parked-query.js';
 
 /** Everything that is read: the queries of each read model, and the projections that fill them. */
 export class ReadSide {
@@ -13,6 +14,7 @@ export class ReadSide {
   readonly attemptsInDoubt: AttemptsInDoubt;
   readonly destinations: DestinationQueries;
   readonly dashboard: DashboardQueries;
+  readonly parked: ParkedEvents;
 
   constructor(
     database: DataSource,
@@ -23,6 +25,7 @@ export class ReadSide {
     this.attemptsInDoubt = new AttemptsInDoubt(database);
     this.destinations = new DestinationQueries(database);
     this.dashboard = new DashboardQueries(database);
+    this.parked = new ParkedEvents(database);
   }
 
   /** Why queries may not be up to date, in words for an operator; undefined when all is well. */

@@ -3,12 +3,14 @@ import type { Instant } from '../domain/vocabulary.js';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
 import { Build } from './build.js';
+import { Caution } from './caution.js';
 import { CheckpointMoved, insertCheckpoints, loadCheckpoints } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { type Folded, Folder, streamPrefixes } from './fold.js';
 import { Follower } from './follower.js';
 import { Member, type Rebuild } from './member.js';
 import { paced } from './pacing.js';
+import { type Skip, skipParked, takeUpParked, wantParked } from './parking.js';
 import type { Projection } from './projection.js';
 import {
   beginRebuild,
@@ -104,6 +106,10 @@ export interface Orders {
   rebuild(name: string, options?: RebuildOptions): Promise<Rebuild>;
   /** @throws UnknownProjection; RebuildConflict when there is none that can be cancelled */
   cancelRebuild(name: string): Promise<Rebuild>;
+  /** Tries again what is parked. @returns how many events. @throws UnknownProjection */
+  retryParked(name: string): Promise<number>;
+  /** Goes on without an event. @throws UnknownProjection; NotParked */
+  skipParked(name: string, skip: Skip): Promise<void>;
 }
 
 /** Whoever keeps the read models up to date, or knows how far they are: in this thread or another, here or elsewhere. */
@@ -132,6 +138,7 @@ export class ProjectionRunner implements Runner {
   readonly #observer: RunnerObserver;
   readonly #members: readonly Member[];
   readonly #group: Track;
+  readonly #caution: Caution;
   readonly #followers = new Map<Member, Follower>();
   readonly #builds = new Map<Member, Build>();
   readonly #trials: Omit<Trials, 'signal'>;
@@ -168,6 +175,9 @@ export class ProjectionRunner implements Runner {
     };
     this.#group = this.#newTrack({ isAnnounced });
     this.#group.onStored = (folded) => this.#announce(folded);
+    this.#group.onMended = () =>
+      this.#endSession(new CheckpointMoved('a stream with parked events can be understood now'));
+    this.#caution = new Caution(reader);
   }
 
   /** Whether it is known how far the projections are. */
@@ -236,6 +246,24 @@ export class ProjectionRunner implements Runner {
     });
   }
 
+  async retryParked(name: string): Promise<number> {
+    this.#member(name);
+    const count = await this.#connected((connection) => wantParked(connection, name));
+    if (count > 0) this.takeUp(name);
+    return count;
+  }
+
+  async skipParked(name: string, skip: Skip): Promise<void> {
+    this.#member(name);
+    await this.#connected((connection) => connection.transaction(() => skipParked(connection, name, skip)));
+    this.takeUp(name);
+  }
+
+  /** To be told that somebody wants parked events to be tried again: the next session begins with that. */
+  takeUp(name: string): void {
+    this.#endSession(new CheckpointMoved(`parked events of ${name} are tried again`));
+  }
+
   /** To be told of rebuilds that other instances have begun or ended. */
   learn({ name, id }: Pick<Rebuild, 'name' | 'id'>): void {
     const member = this.#members.find(({ projection }) => projection.name === name);
@@ -292,7 +320,11 @@ export class ProjectionRunner implements Runner {
     this.#endSession = fail;
     const { reader, batchDelayMs } = this.#options;
     const group = this.#group;
-    await group.turn.run(() => this.#muster(connection));
+    await group.turn.run(async () => {
+      await this.#muster(connection);
+      const isDue = await this.#caution.isDue(connection, [...group.members]);
+      if (isDue) await this.#caution.goOn(group, connection, signal);
+    });
     group.onBoundary = this.#changed;
     this.#changed();
     const source = reader.subscribe({
@@ -331,7 +363,17 @@ export class ProjectionRunner implements Runner {
       group.members.delete(member);
       this.#follow(member);
     }
+    await this.#takeUpParked(connection);
     for (const member of this.#members) if (member.rebuild?.state === 'running') this.#build(member);
+  }
+
+  async #takeUpParked(connection: Connection): Promise<void> {
+    const { reader, codec, cachedViews, epoch } = this.#options;
+    const folder = new Folder(reader, codec, cachedViews);
+    for (const member of this.#group.members) {
+      const mustRebuild = await takeUpParked(member, { connection, folder, epoch });
+      if (mustRebuild && member.rebuild?.state !== 'running') await this.#begin(connection, member, {});
+    }
   }
 
   #follow(member: Member): void {

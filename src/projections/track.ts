@@ -2,7 +2,7 @@ import type { RecordedEvent } from '../event-store/event-store.js';
 import { announce } from './announcements.js';
 import { CheckpointMoved, haveMoved, moveCheckpoints, type Parked, storeParked } from './checkpoints.js';
 import type { Statement } from './columns.js';
-import { type Connection, StatementFailed } from './connection.js';
+import { type Connection, isAboutData, StatementFailed } from './connection.js';
 import type { Folded, Folder } from './fold.js';
 import type { Member } from './member.js';
 import { Mutex } from './mutex.js';
@@ -15,6 +15,8 @@ interface Prepared {
   readonly batch: EventBatch;
   readonly from: bigint;
   readonly folded: Folded;
+  /** What it is without the events that a projection passes over, for those that do. */
+  readonly without: ReadonlyMap<Member, Folded>;
   readonly work: Map<Member, Work>;
 }
 
@@ -65,6 +67,8 @@ export class Track {
   readonly turn = new Mutex();
   /** Gets what every stored batch has changed. */
   onStored: (folded: Folded) => void = () => {};
+  /** A stream with parked events has got the word of an operator by which it can be understood. */
+  onMended: () => void = () => {};
   /** Called between two batches, and when the track comes to rest. */
   onBoundary: () => void | Promise<void> = () => {};
   readonly #options: TrackOptions;
@@ -119,14 +123,58 @@ export class Track {
     await this.#store(await this.#prepare(batch, this.position), connection);
   }
 
+  /** Goes past an event without handling it. The caller holds the turn. */
+  async parkUnread({ streamId, position, type }: RecordedEvent, error: string, connection: Connection): Promise<void> {
+    const members = [...this.members];
+    const parked: Parked[] = [];
+    for (const member of members) {
+      if (!member.projection.prefixes.some((prefix) => streamId.startsWith(prefix))) continue;
+      member.park(streamId);
+      member.parked++;
+      parked.push({ projection: member.key, position, stream: streamId, type, error });
+    }
+    const moved = moveCheckpoints(members, this.#options.epoch, this.position, position);
+    await connection.batch([moved, ...(parked.length > 0 ? [storeParked(parked)] : [])]);
+    for (const member of members) member.position = position;
+    this.position = position;
+  }
+
   async #prepare(batch: EventBatch, from: bigint): Promise<Prepared> {
-    const prepared: Prepared = { batch, from, folded: await this.#options.folder.fold(batch.events), work: new Map() };
+    const folded = await this.#options.folder.fold(batch.events);
+    const without = new Map<Member, Folded>();
+    for (const member of this.members)
+      if (member.skips.size > 0) without.set(member, await this.#without(member, folded, batch));
+    const prepared: Prepared = { batch, from, folded, without, work: new Map() };
     try {
       for (const member of this.members) workOf(member, prepared);
     } catch (error) {
       throw this.#narrowed(batch.events, error);
     }
     return prepared;
+  }
+
+  /** Streams of which this projection passes over something are folded for it alone. */
+  async #without({ skips }: Member, folded: Folded, { events, position }: EventBatch): Promise<Folded> {
+    const isOther = (prefix: string) => (change: { readonly id: string }) => !skips.has(prefix + change.id);
+    const changed = {
+      deliveries: folded.deliveries.filter(isOther(deliveries.prefix)),
+      destinations: folded.destinations.filter(isOther(destinations.prefix)),
+      poison: folded.poison.filter(({ streamId }) => !skips.has(streamId)),
+    };
+    for (const streamId of new Set(events.map((event) => event.streamId))) {
+      const without = skips.get(streamId);
+      if (!without) continue;
+      const news = events.filter((event) => event.streamId === streamId);
+      try {
+        const span = { after: (news[0] as RecordedEvent).position - 1n, upTo: position, without };
+        const own = await this.#options.folder.refold(streamId, span);
+        changed.deliveries.push(...own.deliveries);
+        changed.destinations.push(...own.destinations);
+      } catch (error) {
+        changed.poison.push({ streamId, events: news, error: (error as Error).message });
+      }
+    }
+    return changed;
   }
 
   async #store(prepared: Prepared, connection: Connection): Promise<void> {
@@ -142,12 +190,16 @@ export class Track {
     this.position = batch.position;
     this.#limit = Math.min(this.#options.maxEvents, this.#limit * 2);
     this.#gotOn();
+    let isMended = false;
     for (const member of members) {
+      const { parked } = workOf(member, prepared);
       member.position = batch.position;
-      member.parked += workOf(member, prepared).parked.length;
+      member.parked += parked.length;
+      isMended ||= parked.some(({ type }) => type === 'EventSkipped');
       if (member.poison && member.poison.position <= batch.position) member.poison = undefined;
     }
     this.onStored(folded);
+    if (isMended) this.onMended();
   }
 
   #gotOn(): void {
@@ -190,13 +242,10 @@ export class Track {
   }
 }
 
-/** SQLSTATE classes 22 (data exception), 23 (integrity) and 54 (limit exceeded, e.g. an index entry that is too long). */
-const isAboutData = ({ code }: StatementFailed): boolean => /^(22|23|54)/.test(code);
-
 function workOf(member: Member, prepared: Prepared): Work {
   let work = prepared.work.get(member);
   if (!work) {
-    work = makeWork(member, prepared.folded);
+    work = makeWork(member, prepared.without.get(member) ?? prepared.folded);
     prepared.work.set(member, work);
   }
   return work;

@@ -111,6 +111,12 @@ export async function exchange(connection: Connection, projection: Projection, i
     await rename(between, name);
   }
   await connection.execute(
+    `insert into parked_events (projection, position, stream, type, error, skipped_at, skipped_by, skip_reason)
+     select $1, position, stream, type, error, skipped_at, skipped_by, skip_reason from parked_events
+     where projection = $2 and skipped_at is not null on conflict do nothing`,
+    [name, keyOf(name, 'kept')],
+  );
+  await connection.execute(
     `lock table ${tables.map((table) => `${live}.${table}`).join(', ')} in access exclusive mode`,
   );
   const views = await viewsOf(connection, tables);

@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { Superseded } from './checkpoints.js';
 import type { Rebuild } from './member.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
+import { NotParked } from './parking.js';
 import type { Projection } from './projection.js';
 import { RebuildConflict, RebuildUnavailable, UnknownProjection } from './rebuild.js';
 import { projections } from './registry.js';
@@ -49,6 +50,7 @@ export class WorkerRunner implements Runner {
     this.#worker = worker;
     this.#heardAt = performance.now();
     this.#send(this.#watch);
+    this.#watchOver(worker);
     let cause = 'it ended unexpectedly';
     worker.on('message', (message: FromWorker) => this.#hear(message));
     worker.on('error', (error) => {
@@ -73,6 +75,15 @@ export class WorkerRunner implements Runner {
     this.#refuseAll(new Error('the projections are stopped'));
   }
 
+  /** One that hangs is ended, which starts it again: only what dies is counted, and then done with care. */
+  #watchOver(worker: Worker): void {
+    const look = setInterval(() => {
+      if (performance.now() - this.#heardAt >= SILENT_MS * 2) void worker.terminate();
+    }, SILENT_MS / 2);
+    look.unref();
+    worker.once('exit', () => clearInterval(look));
+  }
+
   progress(): readonly ProjectionProgress[] {
     const silentMs = performance.now() - this.#heardAt;
     if (silentMs < SILENT_MS || !this.#worker) return this.#progress;
@@ -90,6 +101,14 @@ export class WorkerRunner implements Runner {
 
   cancelRebuild(...about: Parameters<Orders['cancelRebuild']>): Promise<Rebuild> {
     return this.#order('cancelRebuild', about);
+  }
+
+  retryParked(...about: Parameters<Orders['retryParked']>): Promise<number> {
+    return this.#order('retryParked', about);
+  }
+
+  skipParked(...about: Parameters<Orders['skipParked']>): Promise<void> {
+    return this.#order('skipParked', about);
   }
 
   #order<Answer>(order: keyof Orders, about: readonly unknown[]): Promise<Answer> {
@@ -159,6 +178,7 @@ const failing = (progress: readonly ProjectionProgress[], lastError: string): Pr
 
 function errorOf({ name, message }: { name: string; message: string }): Error {
   if (name === RebuildConflict.name) return new RebuildConflict(message);
+  if (name === NotParked.name) return new NotParked(message);
   if (name === UnknownProjection.name) return new UnknownProjection(message);
   // The writer has become another one while it was asked.
   if (name === RebuildUnavailable.name || name === Superseded.name) return new RebuildUnavailable(message);
