@@ -113,6 +113,10 @@ export class Waybill {
     const projections = new ProjectionHost({
       ...{ reader: stored, codec: new EventCodec(closedFields), postgres, log, batchEvents, batchDelayMs },
       ...{ owner: directory.instanceId, isAlone, keepReplacedMs: keepReplacedHours * 3_600_000 },
+      onHealth: ({ name, isFailing, lastError }) =>
+        isFailing
+          ? logger.error({ projection: name, error: lastError }, 'a read model does not get on: /ready says so too')
+          : logger.info({ projection: name }, 'a read model gets on again'),
     });
     projections.start();
     closings.push(() => projections.stop());

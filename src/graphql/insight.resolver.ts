@@ -6,6 +6,8 @@ import { ReadModels } from './read-models.js';
 import { type RequestContext, scopeOf } from './request-context.js';
 
 const BUCKETS = ['hour', 'day', 'week', 'month'] as const;
+const MAX_PAGE = 200;
+const MAX_TEXT = 1_000;
 export type Bucket = (typeof BUCKETS)[number];
 
 /** What analysts and operators look at: the dashboard, and how far the read models are. */
@@ -46,6 +48,36 @@ export class InsightResolver {
   @Mutation()
   rollbackProjection(@Args('name') name: string) {
     return this.reads.rebuild(name, { kind: 'rollback' });
+  }
+
+  /** In the order of the log. */
+  @Query()
+  parkedEvents(
+    @Args('projection') projection: string,
+    @Args('first') first?: number | null,
+    @Args('after') after?: bigint | null,
+  ) {
+    const size = first ?? 50;
+    if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
+    return this.reads.parkedEvents(projection, size, after ?? undefined);
+  }
+
+  @Mutation()
+  retryParked(@Args('projection') projection: string) {
+    return this.reads.retryParked(projection);
+  }
+
+  @Mutation()
+  skipParked(
+    @Context() { principal }: RequestContext,
+    @Args('projection') projection: string,
+    @Args('position') position: bigint,
+    @Args('reason') reason: string,
+  ) {
+    if (reason.trim() === '') throw badInput([{ path: 'reason', problem: 'must not be empty' }]);
+    if (reason.length > MAX_TEXT)
+      throw badInput([{ path: 'reason', problem: `must have at most ${MAX_TEXT} characters` }]);
+    return this.reads.skipParked(projection, { position, by: principal.actor, reason });
   }
 
   @Mutation()

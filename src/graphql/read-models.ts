@@ -5,6 +5,7 @@ import type { Bucket } from '../projections/dashboard-query.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
 import type { Rebuild } from '../projections/member.js';
+import { NotParked, type Skip } from '../projections/parking.js';
 import type { ReadSide } from '../projections/read-side.js';
 import { RebuildConflict, type RebuildOptions, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
 import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
@@ -120,6 +121,20 @@ export class ReadModels {
     return ordered(this.#reads.projections.orders.rebuild(name, options));
   }
 
+  /** @returns how many events */
+  retryParked(name: string): Promise<number> {
+    return carriedOut(this.#reads.projections.orders.retryParked(name));
+  }
+
+  async skipParked(name: string, skip: Skip): Promise<true> {
+    await carriedOut(this.#reads.projections.orders.skipParked(name, skip));
+    return true;
+  }
+
+  parkedEvents(name: string, first: number, after: bigint | undefined) {
+    return this.#reads.parked.list(name, first, after);
+  }
+
   cancelRebuild(name: string) {
     return ordered(this.#reads.projections.orders.cancelRebuild(name));
   }
@@ -158,10 +173,13 @@ export class ReadModels {
 }
 
 /** A rebuild that somebody has asked for. */
-async function ordered(rebuild: Promise<Rebuild>) {
+const ordered = async (rebuild: Promise<Rebuild>) => presentRebuild(await carriedOut(rebuild));
+
+async function carriedOut<Answer>(order: Promise<Answer>): Promise<Answer> {
   try {
-    return presentRebuild(await rebuild);
+    return await order;
   } catch (error) {
+    if (error instanceof NotParked) throw new ApiError('NOT_FOUND', error.message);
     if (error instanceof UnknownProjection) throw new ApiError('NOT_FOUND', error.message);
     if (error instanceof RebuildConflict) throw new ApiError('CONFLICT', error.message);
     if (error instanceof RebuildUnavailable) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);

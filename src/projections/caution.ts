@@ -26,14 +26,14 @@ export class Caution {
 
   /** Counts a start. @returns whether care is called for */
   async isDue(connection: Connection, members: readonly Member[]): Promise<boolean> {
-    const rows = await connection.query<{ tries: number }>(
+    const rows = await connection.query<{ tries: number; isAmidst: boolean }>(
       `update projection_checkpoints
        set tries = case when tried = position then tries + $2 else 1 end, tried = position
-       where name = any($1) returning tries`,
+       where name = any($1) returning tries, coalesce(suspect > position, false) as "isAmidst"`,
       [members.map(({ key }) => key), this.#hasStarted ? 0 : 1],
     );
     this.#hasStarted = true;
-    return rows.some(({ tries }) => tries > MOST_TRIES);
+    return rows.some(({ tries, isAmidst }) => isAmidst || tries > MOST_TRIES);
   }
 
   /** The next events, one by one. The caller holds the track's turn. */

@@ -18,7 +18,19 @@ export interface HostOptions extends InstanceOptions {
    * this thread, which is what tests do: threads do not get their compiler.
    */
   readonly log?: EventStoreLocation;
+  /** Gets to know when a projection fails, and when it is well again. */
+  readonly onHealth?: (health: ProjectionHealth) => void;
 }
+
+/** A projection that has begun, or ceased, to fail. */
+export interface ProjectionHealth {
+  readonly name: string;
+  readonly isFailing: boolean;
+  readonly lastError: string | undefined;
+}
+
+/** How often it is looked for those that fall silent. */
+const LOOK_MS = 5_000;
 
 export interface ProjectionStatus extends Omit<ProjectionProgress, 'isBehind'> {
   readonly head: bigint;
@@ -50,6 +62,8 @@ export class ProjectionHost {
   readonly #waiters = new Set<Waiter>();
   readonly #changes = new Set<{ isWanted: (change: DeliveryChange) => boolean; queue: Latest<DeliveryChange> }>();
   readonly #rebuilds = new Set<Latest<Rebuild>>();
+  readonly #failing = new Set<string>();
+  #looking: NodeJS.Timeout | undefined;
   #isReady = false;
 
   constructor(options: HostOptions) {
@@ -64,6 +78,7 @@ export class ProjectionHost {
           this.#isReady = true;
           ready();
         }
+        this.#tellHealth();
         this.#release();
       },
       changed: (deliveries) => this.#announce(deliveries),
@@ -71,17 +86,19 @@ export class ProjectionHost {
         for (const queue of this.#rebuilds) queue.push(rebuild.id, rebuild);
       },
     };
-    const { log, reader: _, codec: __, projections: ___, ...settings } = options;
+    const { log, reader: _, codec: __, projections: ___, onHealth: ____, ...settings } = options;
     this.#runner =
       log === undefined ? new Instance(options, observer) : new WorkerRunner({ log, ...settings }, observer);
   }
 
   start(): void {
     this.#runner.start();
+    this.#looking ??= setInterval(() => this.#tellHealth(), LOOK_MS).unref();
   }
 
   /** Finishes the batches at hand. Nobody waits any longer afterwards. */
   async stop(): Promise<void> {
+    clearInterval(this.#looking);
     await this.#runner.stop();
     for (const { done } of this.#waiters) done(false);
     for (const { queue } of this.#changes) await queue.return();
@@ -162,6 +179,18 @@ export class ProjectionHost {
     const queue = new Latest<Rebuild>(() => this.#rebuilds.delete(queue), signal);
     if (!signal?.aborted) this.#rebuilds.add(queue);
     return queue;
+  }
+
+  #tellHealth(): void {
+    const { onHealth } = this.#options;
+    if (!onHealth) return;
+    for (const { name, state, lastError } of this.#runner.progress()) {
+      const isFailing = state === 'failing';
+      if (isFailing === this.#failing.has(name)) continue;
+      if (isFailing) this.#failing.add(name);
+      else this.#failing.delete(name);
+      onHealth({ name, isFailing, lastError });
+    }
   }
 
   async #lag(position: bigint, head: bigint): Promise<Lag> {

@@ -31,6 +31,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
   'Query.projections': needs('installation'),
+  'Query.parkedEvents': needs('installation'),
   'Query.apiKeys': sensitive('VIEW_AUDIT'),
   'Query.roles': needs('VIEW_AUDIT'),
   'Query.roleAssignments': sensitive('VIEW_AUDIT'),
@@ -67,6 +68,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.rollbackProjection': sensitive('installation'),
   'Mutation.cancelRebuild': sensitive('installation'),
   'Mutation.makeAuditCheckpoint': needs('installation'),
+  'Mutation.retryParked': sensitive('installation'),
+  'Mutation.skipParked': sensitive('installation'),
 
   'Subscription.deliveryUpdated': sensitive('VIEW_DELIVERY'),
   'Subscription.projectionProgress': needs('installation'),
