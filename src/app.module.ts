@@ -14,6 +14,7 @@ import { Deliveries } from './commands/deliveries.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Destinations } from './commands/destinations.js';
 import { CommandExecutor } from './commands/executor.js';
+import { accessId } from './commands/ids.js';
 import { Intake } from './commands/intake.js';
 import {
   AccessOrder,
@@ -26,7 +27,7 @@ import {
 import { ProviderDirectory } from './commands/provider-directory.js';
 import { RecordedHealth } from './commands/recorded-health.js';
 import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
-import { isLive, permissionsOf } from './domain/access.js';
+import { IDENTITY, isLive, permissionsOf } from './domain/access.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore } from './event-store/event-store.js';
@@ -46,6 +47,7 @@ import { OperationsResolver } from './graphql/operations.resolver.js';
 import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
+import { isOrganization } from './graphql/request-context.js';
 import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
 import { SealedRows } from './graphql/sealed-rows.js';
 import { HealthController } from './http/health.controller.js';
@@ -60,6 +62,7 @@ import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { LoggedDenials } from './security/access-log.js';
 import { ApiKeys } from './security/api-keys.js';
 import { AdminKey, Authenticator } from './security/authenticator.js';
+import { Tokens } from './security/tokens.js';
 
 /** What must be running before the application can be put together. */
 export interface Infrastructure {
@@ -215,7 +218,12 @@ function graphql(
   const access = logger.child({ part: 'access' });
   const accessLog = new LoggedDenials((fields, message) => access.warn(fields, message));
   const { maxFailures, failureWindowSeconds } = config.auth;
-  const authenticator = new Authenticator([new ApiKeys(accesses, { permissionsOf, isLive }), new AdminKey(adminKey)], {
+  const rules = { permissionsOf, isLive };
+  const tokens = new Tokens(config.auth.oidc, {
+    ...{ accesses, rules, streamOf: accessId, isOrganization, isIdentity: (text) => IDENTITY.test(text) },
+    warn: (message) => access.warn(message),
+  });
+  const authenticator = new Authenticator([new ApiKeys(accesses, rules), new AdminKey(adminKey), tokens], {
     maxFailures,
     windowSeconds: failureWindowSeconds,
   });

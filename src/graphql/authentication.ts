@@ -57,11 +57,19 @@ export class Authentication {
   readonly guard = async (_schema: unknown, _source: unknown, context: unknown): Promise<void> => {
     const { verdict, reply } = context as Context;
     if (verdict?.ok) return;
-    if (verdict?.reason !== 'blocked')
-      throw new ApiError('UNAUTHENTICATED', 'send `authorization: Bearer <key or token>` that is valid here');
-    reply?.header('retry-after', verdict.retryAfterSeconds);
-    const message = 'too many wrong credentials came from this address; wait';
-    throw new ApiError('RATE_LIMITED', message, undefined, verdict.retryAfterSeconds);
+    if (verdict?.reason === 'blocked') {
+      reply?.header('retry-after', verdict.retryAfterSeconds);
+      const message = 'too many wrong credentials came from this address; wait';
+      throw new ApiError('RATE_LIMITED', message, undefined, verdict.retryAfterSeconds);
+    }
+    if (verdict?.reason === 'unavailable')
+      throw new ApiError('UNAVAILABLE', 'these credentials cannot be checked now; try again');
+    throw new ApiError(
+      'UNAUTHENTICATED',
+      verdict?.reason === 'expired'
+        ? 'the token has expired: send a new one'
+        : 'send `authorization: Bearer <key or token>` that is valid here',
+    );
   };
 
   get connect(): (init: SocketInit) => Promise<object | false> {

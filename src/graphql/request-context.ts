@@ -15,6 +15,7 @@ export interface RequestContext {
 }
 
 const ORGANIZATION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+export const isOrganization = (text: string): boolean => ORGANIZATION.test(text);
 
 /** The organization a write is for: the credentials' own, or the one named by credentials that span several. */
 export function organizationFor(context: RequestContext, named: string | null | undefined, path: string): string {
@@ -23,7 +24,7 @@ export function organizationFor(context: RequestContext, named: string | null | 
   const organizationId = named ?? only;
   if (organizationId === undefined)
     throw badInput([{ path, problem: 'is required with credentials that span organizations' }]);
-  if (!ORGANIZATION.test(organizationId))
+  if (!isOrganization(organizationId))
     throw badInput([{ path, problem: 'must have 1 to 100 letters, digits, dots, dashes or underscores' }]);
   // Of one that does not exist the same is said.
   if (!accessOf(context)(organizationId))

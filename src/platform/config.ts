@@ -140,7 +140,72 @@ const projections = z.strictObject({
   keepReplacedHours: amount(0, 8_760).default(24),
 });
 
+/** Plain http only on this machine: whoever can change the answers on their way would be everybody. */
+const issuerUrl = url('https://login.example.com/realms/corp', 'https', 'http').refine(
+  (text) => !URL.canParse(text) || new URL(text).protocol === 'https:' || isLoopback(new URL(text).hostname),
+  { error: 'must be https, except on this machine' },
+);
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '[::1]' || /^127\./.test(host);
+
+const claim = z.string().min(1, 'must not be empty');
+const roleNames = z.array(z.string().min(1, 'must not be empty'));
+
+/** An OpenID provider whose tokens are accepted. */
+const oidc = z.strictObject({
+  /** Begins the actor of its people in the log: `<name>:<subject>`. */
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,31}$/, 'must be 1 to 32 small letters, digits and dashes, a letter first')
+    .refine((name) => name !== 'key', { error: 'is taken by API keys' }),
+  /** As it stands in its tokens' `iss`. */
+  issuer: issuerUrl,
+  /** One of them must stand in a token's `aud`. */
+  audience: z.union([
+    z
+      .string()
+      .min(1)
+      .transform((one) => [one]),
+    z.array(z.string().min(1)).min(1),
+  ]),
+  /** Default: as its discovery document says. */
+  jwksUri: issuerUrl.optional(),
+  /** Default RS256, PS256, ES256, EdDSA. Only signatures by private keys can be named. */
+  algorithms: z
+    .array(z.enum(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']))
+    .min(1)
+    .default(['RS256', 'PS256', 'ES256', 'EdDSA']),
+  /** Default 30 s between its clock and ours. */
+  leewaySeconds: wholeNumber(0, 300).default(30),
+  /** Which claims say who somebody is and where they have which roles; `a.b` is b within a. */
+  claims: z
+    .strictObject({
+      /** Default `sub`. It must be opaque: it stands in the log for ever. */
+      actor: claim.default('sub'),
+      /** Default `organizations`: a list, or an object of lists of roles by organization. */
+      organizations: claim.default('organizations'),
+      /** Default `roles`: a list. */
+      roles: claim.default('roles'),
+    })
+    .prefault({}),
+  /** Default: as the tokens say. The one organization of all its people. */
+  organization: z.string().min(1, 'must not be empty').optional(),
+  /** Default: its role names are ours. Else our roles by its roles; others count for nothing. */
+  roles: z.record(z.string(), roleNames).default({}),
+  /** Default none. Its roles that make an administrator of the installation. */
+  installationAdmins: roleNames.default([]),
+});
+
 const auth = z.strictObject({
+  /** Default none. */
+  oidc: z
+    .array(oidc)
+    .superRefine((all, context) => {
+      for (const field of ['name', 'issuer'] as const)
+        for (const [index, each] of all.entries())
+          if (all.findIndex((other) => other[field] === each[field]) < index)
+            context.addIssue({ code: 'custom', path: [index, field], message: `"${each[field]}" is taken` });
+    })
+    .default([]),
   /** Default 20 wrong credentials from one address … */
   maxFailures: wholeNumber(1, 100_000).default(20),
   /** … within 60 s; then none of its new ones are looked at for as long. */

@@ -5,7 +5,7 @@ import type { Scheme, Session } from './session.js';
 
 export type Verdict =
   | { readonly ok: true; readonly session: Session }
-  | { readonly ok: false; readonly reason: 'credentials' }
+  | { readonly ok: false; readonly reason: 'credentials' | 'expired' | 'unavailable' }
   /** Too many wrong ones came from the address; these were not looked at. */
   | { readonly ok: false; readonly reason: 'blocked'; readonly retryAfterSeconds: number };
 
@@ -46,9 +46,17 @@ export class Authenticator {
     // Who has been let in is not kept out by others who guess from the same address.
     const wait = before ? 0 : await this.#guesses.secondsBlocked(ip);
     if (wait > 0) return { ok: false, reason: 'blocked', retryAfterSeconds: wait };
-    const scheme = this.#schemes.find((each) => each.recognizes(token));
-    const session = before ? await before.renew() : await scheme?.verify(token);
     this.#sessions.delete(digest);
+    let session: Session | 'expired' | undefined;
+    try {
+      session = before ? await before.renew() : undefined;
+      session ??= await this.#schemes.find((each) => each.recognizes(token))?.verify(token);
+    } catch {
+      // The log or the issuer is out of reach: nothing is known of the credentials, so nobody is let in.
+      return { ok: false, reason: 'unavailable' };
+    }
+    // Whoever has had good ones does not guess.
+    if (session === 'expired') return { ok: false, reason: 'expired' };
     if (!session) {
       await this.#guesses.failed(ip);
       return refused;

@@ -13,6 +13,10 @@ export interface Session {
 export interface Scheme {
   /** Whether the credentials are of this kind at all; no other scheme is asked then. */
   recognizes(token: string): boolean;
-  /** Undefined when they are not good. */
-  verify(token: string): Promise<Session | undefined>;
+  /**
+   * Undefined when they are not good, `expired` when they were.
+   *
+   * @throws when it cannot be known now
+   */
+  verify(token: string): Promise<Session | 'expired' | undefined>;
 }
