@@ -165,7 +165,7 @@ describe('refused:', () => {
   });
 
   it('key confusion: the public key taken for a shared secret', async () => {
-    const [jwk] = issuer.issuer.keys.toJSON();
+    const jwk = issuer.issuer.keys.toJSON().find(({ kty }) => kty === 'RSA');
     if (!jwk) throw new Error('the issuer has no key');
     const pem = await exportSPKI((await importJWK(jwk, 'RS256', { extractable: true })) as never);
     for (const secret of [pem, pem.trim(), JSON.stringify(jwk)]) {

@@ -54,7 +54,7 @@ describe('defaults and the environment', () => {
       },
       auth: { oidc: [], maxFailures: 20, failureWindowSeconds: 60 },
       enableAfterTest: false,
-      projections: { batchEvents: 2_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000 },
+      projections: { batchEvents: 2_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000, keepReplacedHours: 24 },
     });
   });
 
