@@ -49,7 +49,10 @@ export class PluggedChannels implements ChannelCatalog {
   server(_channel: Channel, config: JsonObject): string {
     return Object.values(config)
       .filter(isObject)
-      .map(({ url, host, endpoint }) => `${originOf(url)} ${host} ${originOf(endpoint)}`)
+      .flatMap((inner) => [inner, inner.config].filter(isObject))
+      .map(({ url, host, port, endpoint, tokenEndpoint }) =>
+        [originOf(url), host, port, originOf(endpoint), originOf(tokenEndpoint)].join(' '),
+      )
       .join();
   }
 

@@ -143,7 +143,11 @@ export class Waybill {
     auditor.start();
     closings.push(() => auditor.stop());
 
-    const channels = createChannels({ allowedNetworks: config.allowedNetworks, version: version() });
+    const channels = createChannels({
+      allowedNetworks: config.allowedNetworks,
+      version: version(),
+      localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
+    });
     closings.push(() => channels.close());
 
     const { instanceId } = directory;

@@ -32,6 +32,11 @@ export interface ChannelAdapter {
    * Where there are no records that can be relied upon, it is missing. Never throws for what a provider can do.
    */
   lookup?(message: OutgoingMessage, options: LookupOptions): Promise<LookupResult>;
+  /**
+   * Removes what the configuration says has been kept for long enough. Missing where nothing is kept. Rejects when it
+   * could not be finished; what remains is found again the next time.
+   */
+  cleanUp?(config: JsonObject, options: CleanUpOptions): Promise<CleanUp>;
   /** The configuration with its recipient replaced: how a bare address uses a configured provider. */
   withAddress(config: JsonObject, address: string): JsonObject;
   /** Problems of a bare address (e-mail address, E.164 number, URL), empty when it is good. */
@@ -51,6 +56,8 @@ export interface ChannelDescription {
   readonly provider: string;
   /** The key of the channel's object inside a destination's `config`: `webhook`, `email`, `sms`. */
   readonly configKey: string;
+  /** The field of that object that chooses among the providers of the channel. Default `service`. */
+  readonly selectedBy?: 'service' | 'provider';
   /** Dotted paths inside that object whose values are never shown again once stored. */
   readonly secretFields: readonly string[];
   readonly idempotency: Idempotency;
@@ -96,6 +103,17 @@ export interface LookupOptions {
   /** When that attempt began. */
   readonly since: Date;
   readonly signal: AbortSignal;
+}
+
+export interface CleanUpOptions {
+  readonly organizationId: string;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+export interface CleanUp {
+  /** Files that are gone. */
+  readonly removed: number;
 }
 
 export type LookupResult =

@@ -50,10 +50,15 @@ export function exchange(dispatcher: Dispatcher, request: HttpRequest): Promise<
     }
     const { origin, path, method, headers, body } = request;
     // undici's own timers are off: the one of the exchange bounds all phases together.
-    dispatcher.dispatch(
-      { origin, path, method, headers, body: body ?? null, headersTimeout: 0, bodyTimeout: 0 },
-      new Exchange(request, resolve),
-    );
+    const exchange = new Exchange(request, resolve);
+    try {
+      dispatcher.dispatch(
+        { origin, path, method, headers, body: body ?? null, headersTimeout: 0, bodyTimeout: 0 },
+        exchange,
+      );
+    } catch (error) {
+      exchange.fail(error); // the dispatcher was closed meanwhile
+    }
   });
 }
 
@@ -112,6 +117,11 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {
+    this.#finish(error);
+  }
+
+  /** No request was made. */
+  fail(error: unknown): void {
     this.#finish(error);
   }
 

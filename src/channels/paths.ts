@@ -54,6 +54,34 @@ export function fixedFolders(path: string, organizationId: string): string {
   return before.slice(0, before.lastIndexOf('/') + 1);
 }
 
+/** True when the path of a file tells which delivery it is of. */
+export function isOfDelivery(path: string): boolean {
+  return path.endsWith('/') || path.includes('{deliveryId}');
+}
+
+/** What paths made by the template look like for one organization; without the leading slash. */
+export function pathPattern(path: string, organizationId: string): RegExp {
+  const whole = path.endsWith('/') ? `${path}{deliveryId}-{filename}` : path;
+  const patterns: Readonly<Record<Placeholder, string>> = {
+    organizationId: literally(harmlessName(organizationId)),
+    deliveryId: '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}',
+    year: '\\d{4}',
+    month: '\\d\\d',
+    day: '\\d\\d',
+    hour: '\\d\\d',
+    filename: '[^/]+',
+  };
+  const source = whole
+    .replace(/\/{2,}/g, '/')
+    .replace(/^\//, '')
+    .split(/(\{\w+\})/)
+    .map((part) => patterns[part.slice(1, -1) as Placeholder] ?? literally(part))
+    .join('');
+  return new RegExp(`^${source}$`, 'u');
+}
+
+const literally = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+
 /** True when two files of one delivery would be one. */
 export function isForOneFile(path: string): boolean {
   return !path.endsWith('/') && !path.includes('{filename}');

@@ -1,8 +1,12 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
+import { GcsAdapter } from './adapters/gcs.js';
+import { LocalAdapter } from './adapters/local.js';
 import { MailgunAdapter } from './adapters/mailgun.js';
 import { MailpaceAdapter } from './adapters/mailpace.js';
 import { ResendAdapter } from './adapters/resend.js';
+import { S3Adapter } from './adapters/s3.js';
 import { SendGridAdapter } from './adapters/sendgrid.js';
 import { SesAdapter } from './adapters/ses.js';
 import { SftpAdapter } from './adapters/sftp.js';
@@ -25,14 +29,10 @@ export interface Selection {
 }
 
 export class ChannelRegistry {
-  readonly #adapters: readonly ChannelAdapter[];
-
-  constructor(adapters: readonly ChannelAdapter[]) {
-    this.#adapters = adapters;
-  }
+  constructor(readonly adapters: readonly ChannelAdapter[]) {}
 
   byProvider(provider: string): ChannelAdapter | undefined {
-    return this.#adapters.find((adapter) => adapter.describe().provider === provider);
+    return this.adapters.find((adapter) => adapter.describe().provider === provider);
   }
 
   /** The adapter that judges the bare addresses of a channel. They are the same to all its providers. */
@@ -53,10 +53,11 @@ export class ChannelRegistry {
       return [{ path: `config.${key}`, problem: own === undefined ? 'is required' : 'must be an object' }];
     }
     if (adapters.length === 1) return { adapter: first, config: own };
-    const adapter = adapters.find((candidate) => candidate.describe().provider === own.service);
+    const { selectedBy = 'service' } = first.describe();
+    const adapter = adapters.find((candidate) => candidate.describe().provider === own[selectedBy]);
     if (adapter) return { adapter, config: own };
     const names = adapters.map((candidate) => candidate.describe().provider).join(', ');
-    return [{ path: `config.${key}.service`, problem: `must be one of ${names}` }];
+    return [{ path: `config.${key}.${selectedBy}`, problem: `must be one of ${names}` }];
   }
 
   /** Everything that is wrong with a destination's configuration, with paths from the destination on. */
@@ -75,7 +76,7 @@ export class ChannelRegistry {
   }
 
   #of(channel: Channel): ChannelAdapter[] {
-    return this.#adapters.filter((adapter) => adapter.describe().channel === channel);
+    return this.adapters.filter((adapter) => adapter.describe().channel === channel);
   }
 
   /** The secrets of all providers of the channel, so that none shows where `service` is wrong or was changed. */
@@ -100,11 +101,12 @@ export interface Channels {
   close(): Promise<void>;
 }
 
-/** All channels there are. `version` goes into User-Agent. */
+/** All channels there are. `version` goes into User-Agent, `localRoot` is the folder of local storage. */
 export function createChannels({
   version = 'dev',
+  localRoot = 'files',
   ...options
-}: EgressOptions & { readonly version?: string }): Channels {
+}: EgressOptions & { readonly version?: string; readonly localRoot?: string }): Channels {
   const egress = new Egress(options);
   const userAgent = `Waybill/${version}`;
   const smtp = new SmtpAdapter(egress);
@@ -121,6 +123,10 @@ export function createChannels({
     sftp,
     new SnsAdapter(egress),
     new BirdAdapter(egress, userAgent),
+    new S3Adapter(egress),
+    new AzureAdapter(egress),
+    new GcsAdapter(egress),
+    new LocalAdapter(localRoot),
   ]);
   const close = () => {
     smtp.close();

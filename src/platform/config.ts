@@ -234,6 +234,8 @@ const schema = z.strictObject({
     .default('127.0.0.1'),
   /** Default `.waybill`. A relative path starts at the current folder, also in the YAML file. */
   dataDir: z.string().min(1, 'must not be empty').default('.waybill'),
+  /** Default `files` in the data directory: where destinations of local storage put their files. */
+  localStorageRoot: z.string().min(1, 'must not be empty').optional(),
   /** Default: the embedded PostgreSQL. */
   databaseUrl: url('postgresql://user:password@host:5432/waybill', 'postgres', 'postgresql').optional(),
   /** Default: the embedded log. */

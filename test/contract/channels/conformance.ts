@@ -57,6 +57,8 @@ export interface Subject<P extends Peer = Peer> {
   readonly retryAfterMs?: number;
   /** The category of `limited`, where it is not RATE_LIMIT. */
   readonly limitedCategory?: ErrorCategory;
+  /** Lets a peer count what was taken, where that takes a moment. Called after each sending. */
+  settle?(peer: P): Promise<void>;
   /** Where the provider has no way to do it. */
   readonly never?: readonly Behaviour[];
 }
@@ -106,6 +108,7 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
     };
     const sendAs = async (more: Partial<OutgoingMessage>, content: Content, sendOptions: SendOptions) => {
       const outcome = await adapter.send(messageOf(peer.config, content, more), sendOptions);
+      await subject.settle?.(peer);
       expectClean(outcome);
       if (outcome.kind === 'rejected') {
         expect(outcome.code).toMatch(/^[A-Z][A-Z0-9_]*$/);
@@ -176,7 +179,7 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
       );
       expect(outcomes.filter(({ kind }) => kind !== 'accepted')).toEqual([]);
       expect(peer.accepted()).toBe(AT_ONCE);
-    });
+    }, 120_000);
 
     it('refuses a message larger than it can send', async () => {
       const { maxBytes } = adapter.describe().limits;

@@ -8,7 +8,8 @@ export interface RecordedRequest {
   /** Path with query. */
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
-  /** The body as it came. */
+  /** The body as it came, and the same as text. */
+  readonly bytes: Buffer;
   readonly raw: string;
   readonly at: Date;
 }
@@ -46,7 +47,8 @@ export async function startHttpPeer(
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
     incoming.on('end', async () => {
       const { method = '', url: path = '/', headers } = incoming;
-      const request = { method, path, headers, raw: Buffer.concat(chunks).toString('utf8'), at: new Date() };
+      const bytes = Buffer.concat(chunks);
+      const request = { method, path, headers, bytes, raw: bytes.toString('utf8'), at: new Date() };
       if (record) received.push(request);
       const reaction = await react(request);
       if (reaction === 'silence') return;

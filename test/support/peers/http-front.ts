@@ -1,0 +1,33 @@
+import { request as httpRequest } from 'node:http';
+import { type HttpPeer, type Reaction, type RecordedRequest, startHttpPeer } from './http-peer.js';
+
+export interface HttpFront extends HttpPeer {
+  /** Answers instead of the server behind; undefined lets the request through. */
+  respond: (request: RecordedRequest) => Reaction | undefined;
+}
+
+/** Stands before a real HTTP server that never fails, and fails in its place. */
+export async function startHttpFront(targetPort: number): Promise<HttpFront> {
+  const peer = await startHttpPeer((request) => front.respond(request) ?? forwarded(request, targetPort));
+  const front: HttpFront = Object.assign(peer, { respond: () => undefined });
+  return front;
+}
+
+function forwarded({ method, path, headers, bytes }: RecordedRequest, port: number): Promise<Reaction> {
+  return new Promise((resolve, reject) => {
+    const outgoing = httpRequest({ host: '127.0.0.1', port, method, path, headers }, (answer) => {
+      const chunks: Buffer[] = [];
+      answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+      answer.on('end', () => {
+        const { 'transfer-encoding': _, ...kept } = answer.headers;
+        resolve({
+          status: answer.statusCode ?? 500,
+          headers: kept as Record<string, string>,
+          body: Buffer.concat(chunks).toString('utf8'),
+        });
+      });
+    });
+    outgoing.on('error', reject);
+    outgoing.end(bytes);
+  });
+}
