@@ -147,7 +147,7 @@ export class AppModule {
           inject: [CommandBus, Engine],
           useFactory: (bus: CommandBus, engine: Engine) =>
             new Deliveries(intake, executor, (orders) => bus.execute(new DeliveryOrders(orders)), {
-              secondsUntilRoom: () => engine.secondsUntilRoom(config.engine.maxUnderWay),
+              secondsUntilRoom: (organizationId) => engine.secondsUntilRoom(config.engine.maxUnderWay, organizationId),
               now: () => engine.now(),
             }),
         },

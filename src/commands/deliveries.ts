@@ -25,8 +25,8 @@ export type SendOrders = (orders: readonly DeliveryOrder[]) => Promise<ExecuteRe
 
 /** What requests need to know of the engine that will carry them out. */
 export interface EngineView {
-  /** 0, or how long it may take until there is room in memory for what is under way. */
-  readonly secondsUntilRoom: () => number;
+  /** 0, or how long it may take until there is room in memory for what is under way, and for what is this organization's. */
+  readonly secondsUntilRoom: (organizationId: string) => number;
   /** By the clock that the engine's timers follow: deadlines that are counted from now would else be off by a wrong one. */
   readonly now: () => Date;
 }
@@ -53,7 +53,7 @@ export class Deliveries {
   }
 
   async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
-    const waitSeconds = this.#engine.secondsUntilRoom();
+    const waitSeconds = this.#engine.secondsUntilRoom(requester.organizationId);
     if (waitSeconds > 0) return tooBusy(waitSeconds);
     const prepared = await this.#intake.prepare(input, requester, this.#engine.now());
     if (!prepared.ok) return prepared;
@@ -66,7 +66,8 @@ export class Deliveries {
     requests: readonly DeliveryRequest[],
     key: string | undefined,
   ): Promise<(Accepted | Refused)[] | Refused> {
-    const waitSeconds = this.#engine.secondsUntilRoom();
+    const organizations = new Set(requests.map(({ requester }) => requester.organizationId));
+    const waitSeconds = Math.max(0, ...[...organizations].map((id) => this.#engine.secondsUntilRoom(id)));
     if (waitSeconds > 0) return tooBusy(waitSeconds);
     const now = this.#engine.now();
     const earlier = new Map<string, DeliveryOrder>();

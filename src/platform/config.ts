@@ -121,7 +121,10 @@ const engine = z.strictObject({
   destinationConcurrency: wholeNumber(1, 10_000).default(32),
   breaker: breaker.prefault({}),
   disableAfter: disableAfter.prefault({}),
-  /** Default 100,000 deliveries under way, 7 KB each; beyond it requests are answered with RATE_LIMITED. */
+  /**
+   * Default 100,000 deliveries under way, 7 KB each, and three quarters of them of one organization; beyond it requests
+   * are answered with RATE_LIMITED.
+   */
   maxUnderWay: wholeNumber(1, 100_000_000).default(100_000),
   /** Default 1,000 ms between two write-behind checkpoints: how much is folded again after a crash. */
   checkpointIntervalMs: wholeNumber(10, 60_000).default(1_000),

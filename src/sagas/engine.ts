@@ -32,6 +32,8 @@ const FOLLOW_AGAIN_MS = 500;
 const REACT_AGAIN_MS = 1_000;
 /** With more in memory than this, folding waits until what is far away is stored and gone. */
 const MOST_WHILE_FOLDING = 50_000;
+/** An organization's part of what may be under way, as of the places in a bulkhead. */
+const MOST_OF_ONE = 3 / 4;
 
 export interface EngineParts {
   readonly reader: EventReader;
@@ -181,12 +183,14 @@ export class Engine {
   }
 
   /**
-   * 0 while less than `most` is in memory; else how long it may take until a tenth of that is done, at the present pace.
-   * At least 1, at most 60.
+   * 0 while less than `most` is in memory, and less than three quarters of that is the organization's own: what one has
+   * waiting leaves room for others. Else how long it may take until a tenth is done, at the present pace: 1 to 60.
    */
-  secondsUntilRoom(most: number): number {
-    if (this.#processes.size < most) return 0;
-    const tooMany = this.#processes.size - most * 0.9;
+  secondsUntilRoom(most: number, organizationId: string): number {
+    const mostOfOne = Math.ceil(most * MOST_OF_ONE);
+    const own = this.#processes.countOf(organizationId);
+    if (this.#processes.size < most && own < mostOfOne) return 0;
+    const tooMany = Math.max(this.#processes.size - most * 0.9, own - mostOfOne * 0.9);
     return Math.ceil(Math.min(Math.max(tooMany / this.#dispatcher.rate, 1), 60));
   }
 

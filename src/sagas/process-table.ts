@@ -11,6 +11,8 @@ export interface Process {
   readonly id: string;
   readonly partition: number;
   state: DeliveryState;
+  /** Whose it is; undefined before its first event. */
+  organizationId: string | undefined;
   /** Of the newest event folded in; -1 before the first. */
   revision: number;
   /** The engine's own decisions have brought the stream to here; until they are folded, the state is known to be old. */
@@ -37,9 +39,15 @@ export class ProcessTable {
   readonly #changed = new Set<Process>();
   /** delivery → deliveries that wait for its end */
   readonly #waiters = new Map<string, Set<string>>();
+  /** organization → how many of them are its own */
+  readonly #counts = new Map<string, number>();
 
   get size(): number {
     return this.#processes.size;
+  }
+
+  countOf(organizationId: string): number {
+    return this.#counts.get(organizationId) ?? 0;
   }
 
   get(id: string): Process | undefined {
@@ -55,6 +63,7 @@ export class ProcessTable {
       id,
       partition: partitionOf(id),
       state: absent,
+      organizationId: undefined,
       revision: -1,
       decided: -1,
       deciding: false,
@@ -70,8 +79,12 @@ export class ProcessTable {
   }
 
   remove(process: Process): void {
-    this.#processes.delete(process.id);
     this.#changed.delete(process);
+    const { id, organizationId } = process;
+    if (!this.#processes.delete(id) || organizationId === undefined) return;
+    const left = this.countOf(organizationId) - 1;
+    if (left > 0) this.#counts.set(organizationId, left);
+    else this.#counts.delete(organizationId);
   }
 
   /** Folds an event in, unless it is one that the process has seen. */
@@ -79,6 +92,7 @@ export class ProcessTable {
     if (revision <= process.revision) return false;
     process.state = evolve(process.state, event);
     process.revision = revision;
+    this.#count(process);
     if (endsAttempt(event)) process.busy.delete(event.data.leg);
     this.#changed.add(process);
     return true;
@@ -95,6 +109,14 @@ export class ProcessTable {
       if (recorded.revision > process.revision && endsAttempt(event)) process.busy.delete(event.data.leg);
     process.state = state;
     process.revision = stream.at(-1)?.revision ?? -1;
+    this.#count(process);
+  }
+
+  #count(process: Process): void {
+    if (process.organizationId !== undefined || process.state.tag === 'absent') return;
+    const { organizationId } = process.state.request;
+    process.organizationId = organizationId;
+    this.#counts.set(organizationId, this.countOf(organizationId) + 1);
   }
 
   /** Has the next checkpoint look at it. */

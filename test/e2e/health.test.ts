@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../support/logs.js';
 import { unusedPort } from '../support/peers/http-peer.js';
@@ -161,6 +162,11 @@ it('a destination’s limits are kept and shown, and nonsense is refused', async
 it('a request is told when to come again while too much is under way', async () => {
   isWell = false;
   const id = await destination('/full');
+  // Under way for as long as the test wants.
+  receiver.respond = async () => {
+    while (!isWell) await delay(20);
+    return { status: 204 };
+  };
   const input = { organizationId: ORGANIZATION, to: [{ destinationId: id }], content: { text: 't' } };
   const request = () =>
     waybill.graphql('mutation ($input: RequestDeliveryInput!) { requestDelivery(input: $input) { replayed } }', {
@@ -173,6 +179,13 @@ it('a request is told when to come again while too much is under way', async () 
   const { retryAfterSeconds } = (errors[0]?.extensions ?? {}) as { readonly retryAfterSeconds?: number };
   expect(retryAfterSeconds).toBeGreaterThanOrEqual(1);
   expect(retryAfterSeconds).toBeLessThanOrEqual(60);
+  // Another organization still has room: of the six places, five are one's at most.
+  const other = { ...input, organizationId: 'hospital-002', to: [{ channel: 'WEBHOOK', address: receiver.url }] };
+  const accepted = await waybill.graphql(
+    'mutation ($input: RequestDeliveryInput!) { requestDelivery(input: $input) { replayed } }',
+    { input: other },
+  );
+  expect(accepted.errors).toEqual([]);
   isWell = true;
   await expect.poll(async () => (await request()).errors, { timeout: 20_000 }).toEqual([]);
 });
