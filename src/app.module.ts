@@ -5,6 +5,7 @@ import { GraphQLModule } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
+import type { AccessRecorder } from './audit/access-recorder.js';
 import { Audit } from './audit/audit.js';
 import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
@@ -59,7 +60,7 @@ import { Engine } from './sagas/engine.js';
 import { EngineStore } from './sagas/engine-store.js';
 import { SuspensionQueries } from './sagas/suspension-store.js';
 import { type ConfiguredProvider, Targets } from './sagas/targets.js';
-import { LoggedDenials } from './security/access-log.js';
+import { type AccessLog, LoggedDenials } from './security/access-log.js';
 import { ApiKeys } from './security/api-keys.js';
 import { AdminKey, Authenticator } from './security/authenticator.js';
 import { Tokens } from './security/tokens.js';
@@ -76,6 +77,7 @@ export interface Infrastructure {
   readonly channels: Channels;
   readonly reads: ReadSide;
   readonly audit: Audit;
+  readonly accessRecorder: AccessRecorder;
   readonly logger: Logger;
   /** True when no other instance can be alive. */
   readonly isAlone: boolean;
@@ -211,12 +213,18 @@ export class AppModule {
 }
 
 function graphql(
-  { config, adminKey, logger }: Infrastructure,
+  { config, adminKey, logger, accessRecorder }: Infrastructure,
   accesses: AccessDirectory,
   sockets: LiveSockets,
 ): DynamicModule {
   const access = logger.child({ part: 'access' });
-  const accessLog = new LoggedDenials((fields, message) => access.warn(fields, message));
+  const denials = new LoggedDenials((fields, message) => access.warn(fields, message));
+  const accessLog: AccessLog = {
+    record(access) {
+      denials.record(access);
+      accessRecorder.record(access);
+    },
+  };
   const { maxFailures, failureWindowSeconds } = config.auth;
   const rules = { permissionsOf, isLive };
   const tokens = new Tokens(config.auth.oidc, {

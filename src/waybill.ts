@@ -4,6 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
+import { AccessRecorder } from './audit/access-recorder.js';
 import { Audit } from './audit/audit.js';
 import { CheckpointFiles } from './audit/checkpoint-files.js';
 import { readVerifiers } from './audit/checkpoint-store.js';
@@ -142,6 +143,8 @@ export class Waybill {
     );
     auditor.start();
     closings.push(() => auditor.stop());
+    const accessRecorder = new AccessRecorder(stored, new EventCodec(), auditLog);
+    closings.push(() => accessRecorder.stop());
 
     const channels = createChannels({
       allowedNetworks: config.allowedNetworks,
@@ -163,6 +166,7 @@ export class Waybill {
         channels,
         reads,
         audit: new Audit(pool, identity.id, stored, auditor),
+        accessRecorder,
         logger,
         isAlone,
       }),

@@ -1,9 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventReader } from '../event-store/event-store.js';
+import { Bundles } from './bundle.js';
 import type { SignedCheckpoint } from './checkpoint.js';
 import { newestCheckpoint, wantCheckpoint } from './checkpoint-store.js';
+import { type AuditProof, type ProofRequest, proofOf } from './proofs.js';
 import { readHead, type Sql } from './store.js';
 import type { AuditRunner } from './task.js';
+import { Trail } from './trail.js';
 import type { AuditVerification } from './verification.js';
 
 /** Nothing can be answered for now; nothing is wrong with what was asked. */
@@ -17,6 +20,8 @@ const LOOK_AGAIN_MS = 50;
 export class Audit {
   readonly #sql: Sql;
   readonly #log: string;
+  readonly trail: Trail;
+  readonly bundles: Bundles;
   readonly #runner: AuditRunner;
   readonly #reader: EventReader;
   #verifying: Promise<AuditVerification> | undefined;
@@ -26,6 +31,8 @@ export class Audit {
     this.#log = log;
     this.#reader = reader;
     this.#runner = runner;
+    this.trail = new Trail(sql, log, reader);
+    this.bundles = new Bundles(sql, log, reader);
   }
 
   /** @throws AuditUnavailable before the first one is made, a second after the first start */
@@ -50,6 +57,11 @@ export class Audit {
       await delay(LOOK_AGAIN_MS);
     }
     throw new AuditUnavailable('the audit trail has not got to the end of the log in time');
+  }
+
+  /** @throws NoProof */
+  proof(request: ProofRequest): Promise<AuditProof> {
+    return proofOf(this.#sql, this.#log, request);
   }
 
   /** Whoever asks while a verification is going on gets its answer. */

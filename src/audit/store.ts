@@ -114,7 +114,7 @@ export async function readHead(sql: Sql, log: string): Promise<TreeHead | undefi
   return rows[0] && { size: Number(rows[0].size), position: BigInt(rows[0].position), chain: rows[0].chain };
 }
 
-interface StoredEntryRow {
+export interface StoredEntryRow {
   readonly row_number: string;
   readonly positions: Buffer;
   readonly hashes: Buffer;

@@ -1,15 +1,54 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Command } from 'commander';
 import { type Environment, loadConfig } from '../platform/config.js';
 
 export type Ask = <Data>(query: string, variables?: Record<string, unknown>) => Promise<Data>;
 
-/** A running Waybill, asked with the administrator's key. @throws Error, one line, when there is no key */
-export async function apiOf(env: Environment, url?: string): Promise<Ask> {
+/** Where a command finds the Waybill it talks to. */
+export interface ServerOptions {
+  readonly url?: string;
+  readonly key?: string;
+}
+
+export interface ServedOptions extends ServerOptions {
+  readonly json?: boolean;
+}
+
+/** The options of every command that asks a running Waybill. */
+export const asking = (command: Command): Command =>
+  command
+    .option(
+      '--url <url>',
+      'where Waybill listens (default: WAYBILL_URL, else HOST and PORT, else http://127.0.0.1:3000)',
+    )
+    .option(
+      '--key <key>',
+      'an API key (default: WAYBILL_KEY, else WAYBILL_ADMIN_KEY, else admin.key of the data directory)',
+    )
+    .option('--json', 'print JSON, without a progress bar');
+
+/**
+ * A running Waybill.
+ *
+ * @throws Error, one line, when there is no key
+ */
+export async function apiOf(env: Environment, { url, key }: ServerOptions = {}): Promise<Ask> {
   const config = loadConfig(env, { cwd: process.cwd() });
-  const key = config.adminKey ?? (await readFile(join(config.dataDir, 'admin.key'), 'utf8').catch(() => '')).trim();
-  if (key === '') throw new Error('No key: set WAYBILL_ADMIN_KEY, or WAYBILL_DATA to the folder that has admin.key.');
-  return api(url ?? `http://${config.host}:${config.port}`, key);
+  const given = key ?? env.WAYBILL_KEY ?? config.adminKey;
+  const used = given || (await readFile(join(config.dataDir, 'admin.key'), 'utf8').catch(() => '')).trim();
+  if (used === '')
+    throw new Error('No key: give --key or WAYBILL_KEY, or set WAYBILL_DATA to the folder that has admin.key.');
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+  return api((url ?? (env.WAYBILL_URL || `http://${host}:${config.port}`)).replace(/\/(graphql)?$/, ''), used);
+}
+
+interface Answer<Data> {
+  readonly data?: Data | null;
+  readonly errors?: readonly {
+    readonly message: string;
+    readonly extensions?: { readonly fields?: readonly { readonly path: string; readonly problem: string }[] };
+  }[];
 }
 
 const api =
@@ -22,7 +61,12 @@ const api =
     }).catch(() => {
       throw new Error(`Waybill does not answer at ${url}.`);
     });
-    const { data, errors } = (await response.json()) as { data?: Data; errors?: { message: string }[] };
-    if (errors?.[0] || !data) throw new Error(errors?.[0]?.message ?? `Waybill answered with HTTP ${response.status}.`);
+    const { data, errors } = (await response.json().catch(() => ({}))) as Answer<Data>;
+    const [error] = errors ?? [];
+    if (error) {
+      const fields = (error.extensions?.fields ?? []).map(({ path, problem }) => `${path}: ${problem}`);
+      throw new Error(fields.length > 0 ? fields.join('\n') : error.message);
+    }
+    if (!data) throw new Error(`${url} answered with HTTP ${response.status}, and not as Waybill does.`);
     return data;
   };

@@ -3,18 +3,27 @@ import type { Progress } from '../event-store/embedded-verify.js';
 
 /** What is over sooner needs no bar. */
 const PATIENCE_MS = 500;
+/** Without a terminal a line says how far it is, this often. */
+const LINE_MS = 5_000;
 
-/** Shows on a terminal how far something is, once it takes long. */
+/** Shows how far something is, once it takes long: a bar on a terminal, now and then a line elsewhere. */
 export class ProgressBar {
   readonly #bar: SingleBar | undefined;
+  readonly #name: string | undefined;
   readonly #since = performance.now();
+  #saidAt = performance.now();
 
   constructor(name: string, isWanted: boolean) {
+    if (isWanted && !process.stderr.isTTY) this.#name = name;
     if (isWanted && process.stderr.isTTY)
       this.#bar = new SingleBar({ format: `${name} {bar} {percentage}%, {eta_formatted} left`, clearOnComplete: true });
   }
 
   readonly update: Progress = (done, total) => {
+    if (this.#name && performance.now() - this.#saidAt >= LINE_MS) {
+      this.#saidAt = performance.now();
+      process.stderr.write(`${this.#name}: ${Math.floor((100 * done) / Math.max(1, total))} %\n`);
+    }
     if (!this.#bar || performance.now() - this.#since < PATIENCE_MS) return;
     if (!this.#bar.isActive) this.#bar.start(total, 0);
     this.#bar.setTotal(total);
@@ -42,8 +51,8 @@ export async function withProgress<Result>(
 
 export const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-export const count = (value: number, unit: string): string =>
-  `${value.toLocaleString('en-US')} ${unit}${value === 1 ? '' : 's'}`;
+export const count = (value: number, unit: string, units = `${unit}s`): string =>
+  `${value.toLocaleString('en-US')} ${value === 1 ? unit : units}`;
 
 /** For people: 1,234 MiB and the like. */
 export function size(bytes: number): string {

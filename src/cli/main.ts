@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { version } from '../platform/version.js';
+import { addAuditCommands } from './audit.js';
 import { addLogCommands } from './log.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
 
@@ -34,6 +35,7 @@ export async function main(argv: string[]): Promise<void> {
       rebuildProjection(name, options, process.env),
     );
 
+  addAuditCommands(program, process.env);
   addLogCommands(program, process.env);
 
   await program.parseAsync(argv);

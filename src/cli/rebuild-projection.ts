@@ -33,7 +33,7 @@ export async function rebuildProjection(
   if ([verifyOnly, rollback, cancel].filter(Boolean).length > 1)
     throw new Error('--verify-only, --rollback and --cancel exclude each other.');
   const variables = { rate: rateOf(options) };
-  const ask = await apiOf(env, options.url);
+  const ask = await apiOf(env, options);
   const names = name === undefined ? await everyName(ask) : [name];
   const mutation = (field: string, takesRate: boolean) =>
     takesRate

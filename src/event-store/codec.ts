@@ -61,6 +61,7 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   DestinationDeleted: [],
   ProviderCircuitOpened: [],
   ProviderCircuitClosed: [],
+  AccessRecorded: [],
   ApiKeyCreated: [],
   ApiKeyRotated: [],
   ApiKeyRevoked: [],

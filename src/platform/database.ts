@@ -11,6 +11,7 @@ import { DataKeys1782000000000 } from './migrations/1782000000000-data-keys.js';
 import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
 import { Parking1783100000000 } from './migrations/1783100000000-parking.js';
 import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
+import { AuditSearch1784100000000 } from './migrations/1784100000000-audit-search.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
@@ -41,6 +42,7 @@ const migrations = [
   BlueGreen1783000000000,
   Parking1783100000000,
   Audit1784000000000,
+  AuditSearch1784100000000,
   ProviderReasons1785000000000,
 ];
 

@@ -39,6 +39,10 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   // What they answer is about everybody's entries, and tells nothing of any.
   'Query.auditCheckpoint': needs('VIEW_AUDIT'),
   'Query.verifyAudit': needs('VIEW_AUDIT'),
+  'Query.auditProof': needs('VIEW_AUDIT'),
+  'Query.auditTrail': sensitive('VIEW_AUDIT'),
+  // Everybody's entries, as they are recorded.
+  'Query.auditBundle': sensitive('installation'),
 
   'Mutation.createDestination': needs('MANAGE_PROVIDERS'),
   'Mutation.updateDestination': needs('MANAGE_PROVIDERS'),

@@ -1,0 +1,171 @@
+import type { Instant, JsonObject, Organizations } from '../domain/vocabulary.js';
+import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
+import { ACCESS_RECORDED, actorKey, factsOf, leafOf, organizationKey, subjectKey } from './entry.js';
+import { leafHash } from './merkle.js';
+import { ENTRY_COLUMNS, entryRow, type Sql, type StoredEntryRow } from './store.js';
+import { type EntryRow, positionAt, ROW_ENTRIES } from './tree-builder.js';
+
+/** One entry, as it is shown. Whatever is sealed in it stays so: the trail is about who did what. */
+export interface TrailEntry {
+  readonly index: number;
+  readonly position: bigint;
+  readonly recordedAt: Instant;
+  readonly organizationId: string | null;
+  readonly actor: string | null;
+  /** The event's type or, of an access, what was asked. */
+  readonly action: string;
+  /** Stream of what it is about. */
+  readonly subject: string;
+  /** Only of an access. */
+  readonly outcome: string | null;
+  readonly reason: string | null;
+  readonly address: string | null;
+  readonly leafHash: string;
+  /** As it is recorded. */
+  readonly data: JsonObject;
+}
+
+export interface TrailFilter {
+  readonly actor?: string | null;
+  /** A stream, as in `destination-<id>`, or whatever an access names. */
+  readonly subject?: string | null;
+  /** Id of a delivery: short for its stream. */
+  readonly delivery?: string | null;
+  readonly from?: Date | null;
+  readonly to?: Date | null;
+}
+
+export interface TrailPage {
+  readonly entries: readonly TrailEntry[];
+  /** Where the next page begins; undefined when there is nothing more. */
+  readonly next: number | undefined;
+}
+
+/** Rows that one page reads at most, of 256 entries each; the next page goes on from there. */
+const MAX_ROWS = 64;
+const ROWS_AT_ONCE = 4;
+
+/**
+ * What was recorded, the newest first. Rows that cannot have what is asked for are passed over by their search keys; the
+ * entries themselves are read from the log.
+ */
+export class Trail {
+  readonly #sql: Sql;
+  readonly #log: string;
+  readonly #reader: EventReader;
+
+  constructor(sql: Sql, log: string, reader: EventReader) {
+    this.#sql = sql;
+    this.#log = log;
+    this.#reader = reader;
+  }
+
+  /** @param before exclusive; undefined for the newest */
+  async page(
+    filter: TrailFilter,
+    organizations: Organizations,
+    first: number,
+    before = Number.MAX_SAFE_INTEGER,
+  ): Promise<TrailPage> {
+    const subject = filter.delivery ? `delivery-${filter.delivery.toLowerCase()}` : (filter.subject ?? undefined);
+    const isWanted = predicate(filter, subject, organizations);
+    const rowsOfStream = subject === undefined ? [] : await this.#rowsOf(subject);
+    const entries: TrailEntry[] = [];
+    let [end, left] = [before, MAX_ROWS];
+    while (left > 0) {
+      const rows = await this.#rows(filter, subject, rowsOfStream, organizations, end, Math.min(left, ROWS_AT_ONCE));
+      for (const row of rows) {
+        for (const entry of await this.#entriesOf(row, Math.min(end, Number.MAX_SAFE_INTEGER))) {
+          if (!isWanted(entry.event)) continue;
+          if (entries.length === first) return { entries, next: (entries.at(-1) as TrailEntry).index };
+          entries.push(shown(entry.event, entry.index));
+        }
+        end = Math.min(end, row.row * ROW_ENTRIES);
+      }
+      left -= rows.length;
+      if (rows.length < ROWS_AT_ONCE) return { entries, next: undefined };
+    }
+    return { entries, next: end };
+  }
+
+  async #rows(
+    { actor, from, to }: TrailFilter,
+    subject: string | undefined,
+    rowsOfStream: readonly number[],
+    organizations: Organizations,
+    before: number,
+    limit: number,
+  ): Promise<EntryRow[]> {
+    const scope = organizations === 'all' ? null : organizations.map(organizationKey);
+    const { rows } = await this.#sql.query<StoredEntryRow>(
+      `select ${ENTRY_COLUMNS} from audit_entries
+       where log = $1 and row_number * ${ROW_ENTRIES} < $2
+         and ($3::text[] is null or keys && $3) and ($4::text is null or keys @> array[$4])
+         and ($5::text is null or keys @> array[$5] or row_number = any($6::bigint[]))
+         and ($7::timestamptz is null or last_at >= $7) and ($8::timestamptz is null or first_at < $8)
+       order by row_number desc limit $9`,
+      [
+        ...[this.#log, before, scope, actor ? actorKey(actor) : null],
+        ...[subject === undefined ? null : subjectKey(subject), rowsOfStream, from ?? null, to ?? null, limit],
+      ],
+    );
+    return rows.map(entryRow);
+  }
+
+  /** Rows with events of a stream: the one whose first position is the greatest that is not beyond the event's. */
+  async #rowsOf(stream: string): Promise<number[]> {
+    const positions = (await this.#reader.readStream(stream)).map(({ position }) => bytesOf(position));
+    if (positions.length === 0) return [];
+    const { rows } = await this.#sql.query<{ row_number: string }>(
+      `select distinct found.row_number from unnest($2::bytea[]) as wanted(position) cross join lateral (
+         select row_number from audit_entries where log = $1 and substr(positions, 1, 8) <= wanted.position
+         order by substr(positions, 1, 8) desc limit 1) as found`,
+      [this.#log, positions],
+    );
+    return rows.map(({ row_number }) => Number(row_number));
+  }
+
+  /** The newest first. */
+  async #entriesOf({ row, positions }: EntryRow, before: number): Promise<{ event: RecordedEvent; index: number }[]> {
+    const count = positions.length / 8;
+    const events = await this.#reader.readAll(positions.readBigInt64BE() - 1n, count);
+    const known = new Map(Array.from({ length: count }, (_, at) => [positionAt(positions, at).readBigInt64BE(), at]));
+    return events
+      .flatMap((event) => {
+        const at = known.get(event.position);
+        return at === undefined || row * ROW_ENTRIES + at >= before ? [] : [{ event, index: row * ROW_ENTRIES + at }];
+      })
+      .reverse();
+  }
+}
+
+function predicate({ actor, from, to }: TrailFilter, subject: string | undefined, organizations: Organizations) {
+  const [start, end] = [from?.toISOString(), to?.toISOString()];
+  return (event: RecordedEvent): boolean => {
+    const facts = factsOf(event);
+    if (organizations !== 'all' && !organizations.includes(facts.organizationId ?? '')) return false;
+    if (actor && facts.actor !== actor) return false;
+    if (subject !== undefined && facts.subject !== subject) return false;
+    return (start === undefined || event.created >= start) && (end === undefined || event.created < end);
+  };
+}
+
+function shown(event: RecordedEvent, index: number): TrailEntry {
+  const { data, type, position, created } = event;
+  const { organizationId, actor, subject } = factsOf(event);
+  const access = type === ACCESS_RECORDED ? data : {};
+  return {
+    ...{ index, position, recordedAt: created, organizationId: organizationId ?? null, actor: actor ?? null },
+    ...{ action: textOf(access.action) ?? type, subject, outcome: textOf(access.outcome) },
+    ...{ reason: textOf(access.reason) ?? textOf(data.reason), address: textOf(access.ip) },
+    ...{ leafHash: leafHash(leafOf(event)).toString('base64'), data },
+  };
+}
+
+const textOf = (value: unknown): string | null => (typeof value === 'string' ? value : null);
+
+function bytesOf(position: bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64BE(position);
+  return bytes;
+}
