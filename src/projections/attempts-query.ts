@@ -1,7 +1,8 @@
-import { Column, type DataSource, Entity, PrimaryColumn, type Repository } from 'typeorm';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { Channel, Failure, Instant, Organizations } from '../domain/vocabulary.js';
 import { type AttemptRow, type AttemptStatus, attemptIds } from './attempts.js';
 import { instant } from './scope.js';
+import type { TenantReads } from './tenant-reads.js';
 
 @Entity('attempts')
 export class AttemptEntity implements Omit<AttemptRow, 'id' | 'legId'> {
@@ -24,17 +25,21 @@ export class AttemptEntity implements Omit<AttemptRow, 'id' | 'legId'> {
 
 /** The attempts read model, asked. */
 export class AttemptQueries {
-  readonly #rows: Repository<AttemptEntity>;
+  readonly #reads: TenantReads;
 
-  constructor(database: DataSource) {
-    this.#rows = database.getRepository(AttemptEntity);
+  constructor(reads: TenantReads) {
+    this.#reads = reads;
   }
 
   /** Of each delivery, in the order of `deliveryIds`: its attempts in the order they began. */
   async ofDeliveries(deliveryIds: readonly string[], organizations: Organizations): Promise<AttemptRow[][]> {
-    const query = this.#rows.createQueryBuilder('a').where('a.deliveryId = any(:deliveryIds)', { deliveryIds });
-    if (organizations !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations });
-    const rows = await query.orderBy('a.startedAt').addOrderBy('a.leg').addOrderBy('a.number').getMany();
+    const rows = await this.#reads.as(organizations, ({ manager }) => {
+      const query = manager
+        .createQueryBuilder(AttemptEntity, 'a')
+        .where('a.deliveryId = any(:deliveryIds)', { deliveryIds });
+      if (organizations !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations });
+      return query.orderBy('a.startedAt').addOrderBy('a.leg').addOrderBy('a.number').getMany();
+    });
     const byDelivery = new Map<string, AttemptRow[]>(deliveryIds.map((id) => [id, []]));
     for (const row of rows) byDelivery.get(row.deliveryId)?.push({ ...row, ...attemptIds(row) });
     return deliveryIds.map((id) => byDelivery.get(id) as AttemptRow[]);

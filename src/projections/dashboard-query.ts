@@ -1,4 +1,3 @@
-import type { DataSource } from 'typeorm';
 import {
   type Channel,
   ERROR_CATEGORIES,
@@ -7,6 +6,7 @@ import {
   type Organizations,
 } from '../domain/vocabulary.js';
 import { COUNTERS, type Counter } from './dashboard.js';
+import type { TenantReads } from './tenant-reads.js';
 
 export const BUCKETS = ['hour', 'day', 'week', 'month'] as const;
 export type Bucket = (typeof BUCKETS)[number];
@@ -33,10 +33,10 @@ type Sums = { readonly bucket: Date; readonly channel: Channel } & Record<Counte
 
 /** The dashboard read model, asked. */
 export class DashboardQueries {
-  readonly #database: DataSource;
+  readonly #reads: TenantReads;
 
-  constructor(database: DataSource) {
-    this.#database = database;
+  constructor(reads: TenantReads) {
+    this.#reads = reads;
   }
 
   /**
@@ -50,13 +50,15 @@ export class DashboardQueries {
     bucket: Bucket,
   ): Promise<DashboardRow[]> {
     const sums = COUNTERS.map((counter) => `sum(${counter}) as ${counter}`).join(', ');
-    const rows: Sums[] = await this.#database.query(
-      `select date_trunc($1, hour, 'UTC') as bucket, channel, ${sums}
+    const rows: Sums[] = await this.#reads.as(organizations, (runner) =>
+      runner.query(
+        `select date_trunc($1, hour, 'UTC') as bucket, channel, ${sums}
        from dashboard_hours
        where hour >= date_trunc('hour', $2::timestamptz, 'UTC') and hour < $3
          ${organizations === 'all' ? '' : 'and organization_id = any($4)'}
        group by 1, 2 order by 1 desc, 2`,
-      [bucket, from, to, ...(organizations === 'all' ? [] : [organizations])],
+        [bucket, from, to, ...(organizations === 'all' ? [] : [organizations])],
+      ),
     );
     return rows.map(dashboardRow);
   }

@@ -1,8 +1,17 @@
-import { Column, type DataSource, Entity, PrimaryColumn, type Repository, type SelectQueryBuilder } from 'typeorm';
+import { Column, Entity, type EntityManager, PrimaryColumn, type SelectQueryBuilder } from 'typeorm';
 import type { Hold } from '../domain/delivery-status.js';
-import type { Channel, Instant, Json, Organizations, Priority, Status } from '../domain/vocabulary.js';
+import {
+  type Channel,
+  type Instant,
+  type Json,
+  mayAccess,
+  type Organizations,
+  type Priority,
+  type Status,
+} from '../domain/vocabulary.js';
 import type { DeliveryRow, LegRow } from './deliveries.js';
 import { instant, isUuid, narrowed } from './scope.js';
+import type { TenantReads } from './tenant-reads.js';
 
 @Entity('deliveries')
 export class DeliveryEntity implements DeliveryRow {
@@ -74,10 +83,10 @@ const MAX_PAGE = 200;
 
 /** The deliveries read model, asked. Newest first. */
 export class DeliveryQueries {
-  readonly #rows: Repository<DeliveryEntity>;
+  readonly #reads: TenantReads;
 
-  constructor(database: DataSource) {
-    this.#rows = database.getRepository(DeliveryEntity);
+  constructor(reads: TenantReads) {
+    this.#reads = reads;
   }
 
   async find(id: string, organizations: Organizations): Promise<DeliveryRow | undefined> {
@@ -88,7 +97,9 @@ export class DeliveryQueries {
   async findMany(ids: readonly string[], organizations: Organizations): Promise<DeliveryRow[]> {
     const uuids = ids.filter((id) => isUuid(id));
     if (uuids.length === 0) return [];
-    return await this.#visible(organizations).andWhere('d.id = any(:ids)', { ids: uuids }).getMany();
+    return await this.#reads.as(organizations, ({ manager }) =>
+      visible(manager, organizations).andWhere('d.id = any(:ids)', { ids: uuids }).getMany(),
+    );
   }
 
   /**
@@ -104,10 +115,14 @@ export class DeliveryQueries {
   ): Promise<Page<DeliveryRow>> {
     if (!Number.isInteger(first) || first < 1 || first > MAX_PAGE)
       throw new BadQuery('first', `must be from 1 to ${MAX_PAGE}`);
-    const matching = () => restricted(this.#visible(narrowed(organizations, filter.organizationId)), filter);
-    const page = matching().orderBy('d.requestedAt', 'DESC').addOrderBy('d.id', 'DESC');
-    if (after) page.andWhere('(d.requestedAt, d.id) < (:at, :id)', cursorParts(after));
-    const rows = await page.limit(first + 1).getMany();
+    const scope = narrowed(organizations, filter.organizationId);
+    const start = after ? cursorParts(after, scope) : undefined;
+    const matching = (manager: EntityManager) => restricted(visible(manager, scope), filter);
+    const rows = await this.#reads.as(scope, ({ manager }) => {
+      const page = matching(manager).orderBy('d.requestedAt', 'DESC').addOrderBy('d.id', 'DESC');
+      if (start) page.andWhere('(d.requestedAt, d.id) < (:at, :id)', start);
+      return page.limit(first + 1).getMany();
+    });
     const edges = rows.slice(0, first).map((node) => ({ cursor: cursorOf(node), node }));
     return {
       edges,
@@ -117,19 +132,19 @@ export class DeliveryQueries {
         startCursor: edges[0]?.cursor ?? null,
         endCursor: edges.at(-1)?.cursor ?? null,
       },
-      totalCount: () => matching().getCount(),
+      totalCount: () => this.#reads.as(scope, ({ manager }) => matching(manager).getCount()),
     };
   }
+}
 
-  #visible(organizations: Organizations): SelectQueryBuilder<DeliveryEntity> {
-    const query = this.#rows.createQueryBuilder('d').where('true');
-    if (organizations === 'all') return query;
-    // With one organization its index gives the rows in order; with several it would not.
-    const [only, ...others] = organizations;
-    return others.length === 0 && only !== undefined
-      ? query.andWhere('d.organizationId = :only', { only })
-      : query.andWhere('d.organizationId = any(:organizations)', { organizations });
-  }
+function visible(manager: EntityManager, organizations: Organizations): Query {
+  const query = manager.createQueryBuilder(DeliveryEntity, 'd').where('true');
+  if (organizations === 'all') return query;
+  // With one organization its index gives the rows in order; with several it would not.
+  const [only, ...others] = organizations;
+  return others.length === 0 && only !== undefined
+    ? query.andWhere('d.organizationId = :only', { only })
+    : query.andWhere('d.organizationId = any(:organizations)', { organizations });
 }
 
 type Query = SelectQueryBuilder<DeliveryEntity>;
@@ -161,12 +176,14 @@ function restricted(query: Query, filter: DeliveryFilter): Query {
   return query;
 }
 
-const cursorOf = ({ requestedAt, id }: DeliveryRow): string =>
-  Buffer.from(`${requestedAt} ${id}`).toString('base64url');
+const cursorOf = ({ requestedAt, id, organizationId }: DeliveryRow): string =>
+  Buffer.from(`${requestedAt} ${id} ${organizationId}`).toString('base64url');
 
-function cursorParts(cursor: string): { at: Instant; id: string } {
-  const [at = '', id = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
-  if (!/^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) || Number.isNaN(Date.parse(at)) || !isUuid(id) || rest.length > 0)
+/** A cursor belongs to the organization of what it points at. */
+function cursorParts(cursor: string, organizations: Organizations): { at: Instant; id: string } {
+  const [at = '', id = '', organizationId = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
+  const isOwn = mayAccess(organizations, organizationId) && rest.length === 0;
+  if (!/^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) || Number.isNaN(Date.parse(at)) || !isUuid(id) || !isOwn)
     throw new BadQuery('after', 'is not a cursor of this list');
   return { at, id };
 }

@@ -1,8 +1,9 @@
-import { Column, type DataSource, Entity, JoinColumn, OneToOne, PrimaryColumn, type Repository } from 'typeorm';
+import { Column, Entity, type EntityManager, JoinColumn, OneToOne, PrimaryColumn } from 'typeorm';
 import type { RetryPolicy } from '../domain/retry-policy.js';
 import type { Channel, Instant, JsonObject, Organizations } from '../domain/vocabulary.js';
 import type { DestinationRow } from './destinations.js';
 import { instant, isUuid } from './scope.js';
+import type { TenantReads } from './tenant-reads.js';
 
 /** Seed 3, CircuitBreakerConfig.failureThreshold. */
 const UNHEALTHY_FROM = 10;
@@ -65,35 +66,46 @@ export class DestinationEntity implements DestinationRow {
 
 /** The destinations read model, asked. Deleted ones are not found. */
 export class DestinationQueries {
-  readonly #rows: Repository<DestinationEntity>;
+  readonly #reads: TenantReads;
 
-  constructor(database: DataSource) {
-    this.#rows = database.getRepository(DestinationEntity);
+  constructor(reads: TenantReads) {
+    this.#reads = reads;
   }
 
   async find(id: string, organizations: Organizations): Promise<DestinationWithHealth | undefined> {
     if (!isUuid(id)) return undefined;
-    const found = await this.#visible(organizations).andWhere('d.id = :id', { id }).getOne();
+    const found = await this.#reads.as(organizations, ({ manager }) =>
+      visible(manager, organizations).andWhere('d.id = :id', { id }).getOne(),
+    );
     return found ? withHealth(found) : undefined;
   }
 
   /** By label. */
   async list(organizations: Organizations, type?: Channel | null): Promise<DestinationWithHealth[]> {
-    const query = this.#visible(organizations);
-    if (type) query.andWhere('d.type = :type', { type });
-    return (await query.getMany()).map(withHealth);
+    const rows = await this.#reads.as(organizations, ({ manager }) => {
+      const query = visible(manager, organizations);
+      if (type) query.andWhere('d.type = :type', { type });
+      return query.getMany();
+    });
+    return rows.map(withHealth);
   }
 
   /** Where a delivery without targets goes: the organization's enabled default destinations. */
   async defaultsOf(organizationId: string): Promise<DestinationWithHealth[]> {
-    return (await this.#visible([organizationId]).andWhere('d.isDefault and d.enabled').getMany()).map(withHealth);
+    const rows = await this.#reads.as([organizationId], ({ manager }) =>
+      visible(manager, [organizationId]).andWhere('d.isDefault and d.enabled').getMany(),
+    );
+    return rows.map(withHealth);
   }
+}
 
-  #visible(organizations: Organizations) {
-    const query = this.#rows.createQueryBuilder('d').leftJoinAndSelect('d.counts', 'h').where('not d.deleted');
-    if (organizations !== 'all') query.andWhere('d.organizationId = any(:organizations)', { organizations });
-    return query.orderBy('d.label').addOrderBy('d.id');
-  }
+function visible(manager: EntityManager, organizations: Organizations) {
+  const query = manager
+    .createQueryBuilder(DestinationEntity, 'd')
+    .leftJoinAndSelect('d.counts', 'h')
+    .where('not d.deleted');
+  if (organizations !== 'all') query.andWhere('d.organizationId = any(:organizations)', { organizations });
+  return query.orderBy('d.label').addOrderBy('d.id');
 }
 
 function withHealth({ counts, ...row }: DestinationEntity): DestinationWithHealth {

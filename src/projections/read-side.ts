@@ -6,6 +6,7 @@ import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
 import { ParkedEvents } from './parked-query.js';
+import { TenantReads } from './tenant-reads.js';
 
 /** Everything that is read: the queries of each read model, and the projections that fill them. */
 export class ReadSide {
@@ -20,11 +21,12 @@ export class ReadSide {
     database: DataSource,
     readonly projections: ProjectionHost,
   ) {
-    this.deliveries = new DeliveryQueries(database);
-    this.attempts = new AttemptQueries(database);
-    this.attemptsInDoubt = new AttemptsInDoubt(database);
-    this.destinations = new DestinationQueries(database);
-    this.dashboard = new DashboardQueries(database);
+    const reads = new TenantReads(database);
+    this.deliveries = new DeliveryQueries(reads);
+    this.attempts = new AttemptQueries(reads);
+    this.attemptsInDoubt = new AttemptsInDoubt(reads);
+    this.destinations = new DestinationQueries(reads);
+    this.dashboard = new DashboardQueries(reads);
     this.parked = new ParkedEvents(database);
   }
 

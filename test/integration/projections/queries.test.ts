@@ -27,7 +27,7 @@ async function record(name: string, data: Partial<DeliveryRequested['data']>, ..
 
 beforeAll(async () => {
   world = await World.create();
-  queries = new DeliveryQueries(world.database);
+  queries = new DeliveryQueries(world.reads);
   await record('plain', {});
   await record('tagged', { tags: ['invoice', 'march'], correlationId: 'order-1' }, sent());
   await record('by e-mail', { legs: [{ leg: 1, routes: [{ channel: 'EMAIL', address: 'a@b.c' }], recipients: 1 }] });
@@ -135,18 +135,17 @@ describe('who belongs to no organization of a row', () => {
     expect((await queries.find(ofThem(), organizations)) !== undefined).toBe(isVisible);
     expect(await queries.findMany([ofThem()], organizations)).toHaveLength(isVisible ? 1 : 0);
     expect((await listed({ tag: 'invoice' }, organizations)).includes('theirs')).toBe(isVisible);
-    const dashboard = new DashboardQueries(world.database);
+    const dashboard = new DashboardQueries(world.reads);
     const total = (await dashboard.dashboard(organizations, at(0), at(60), 'day')).reduce(
       (sum, row) => sum + row.total,
       0,
     );
     expect(total > 0).toBe(organizations === 'all' || organizations.some((one) => one === MINE || one === THEIRS));
-    if (organizations.length === 0)
-      expect(await new DestinationQueries(world.database).list(organizations)).toEqual([]);
+    if (organizations.length === 0) expect(await new DestinationQueries(world.reads).list(organizations)).toEqual([]);
   });
 
   it('sees no attempts either', async () => {
-    const attempts = new AttemptQueries(world.database);
+    const attempts = new AttemptQueries(world.reads);
     const one = ids.get('tagged') as string;
     const asked = [randomUUID(), one];
     expect((await attempts.ofDeliveries(asked, 'all')).map((rows) => rows.length)).toEqual([0, 1]);

@@ -25,8 +25,8 @@ afterAll(() => world.close());
 async function shown(id: string, ...events: DeliveryEvent[]) {
   await world.record(`delivery-${id}`, ...events);
   await world.shown(runner);
-  const row = await new DeliveryQueries(world.database).find(id, [ORGANIZATION]);
-  const [attempts] = await new AttemptQueries(world.database).ofDeliveries([id], [ORGANIZATION]);
+  const row = await new DeliveryQueries(world.reads).find(id, [ORGANIZATION]);
+  const [attempts] = await new AttemptQueries(world.reads).ofDeliveries([id], [ORGANIZATION]);
   const decoded = (await world.log.readStream(`delivery-${id}`)).map((event) =>
     world.codec.decode<DeliveryEvent>(event),
   );
@@ -134,7 +134,7 @@ describe('a destination as it is read', () => {
     secrets: { token: 'the very secret' },
     isDefault: true,
   });
-  const queries = () => new DestinationQueries(world.database);
+  const queries = () => new DestinationQueries(world.reads);
 
   it('never has its secrets, anywhere', async () => {
     const id = randomUUID();
@@ -211,7 +211,7 @@ describe('the dashboard', () => {
     await world.record(newDelivery().stream, request(86_400));
     await world.shown(runner);
 
-    const queries = new DashboardQueries(world.database);
+    const queries = new DashboardQueries(world.reads);
     const rows = await queries.dashboard([organizationId], at(0), at(2 * 86_400), 'day');
     expect(rows).toEqual([
       expect.objectContaining({ bucket: '2026-03-03T00:00:00.000Z', total: 1, pending: 1, slaCompliance: null }),

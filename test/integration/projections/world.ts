@@ -15,6 +15,7 @@ import { entities } from '../../../src/projections/entities.js';
 import { type HostOptions, ProjectionHost } from '../../../src/projections/host.js';
 import { projections } from '../../../src/projections/registry.js';
 import { ProjectionRunner, type RunnerObserver, type RunnerOptions } from '../../../src/projections/runner.js';
+import { TenantReads } from '../../../src/projections/tenant-reads.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
 export const ORGANIZATION = 'a0000000-0000-4000-8000-00000000000a';
@@ -22,6 +23,7 @@ export const ORGANIZATION = 'a0000000-0000-4000-8000-00000000000a';
 /** An empty log and an empty database. */
 export class World {
   readonly codec = new EventCodec();
+  readonly reads: TenantReads;
   readonly #runners: ProjectionRunner[] = [];
   readonly #hosts = new Map<ProjectionHost, EmbeddedLogReader>();
   readonly #looking = new Set<() => void>();
@@ -33,7 +35,9 @@ export class World {
     /** For what the product itself never asks. */
     readonly sql: pg.Pool,
     readonly server: TestDatabase,
-  ) {}
+  ) {
+    this.reads = new TenantReads(database);
+  }
 
   static async create(): Promise<World> {
     const logPath = await mkdtemp(join(tmpdir(), 'waybill-projections-'));
@@ -97,7 +101,8 @@ export class World {
   /** Appends at the end of a stream. @returns the log position of the last event */
   async record(streamId: string, ...events: DomainEvent[]): Promise<bigint> {
     const last = await this.log.readLast(streamId);
-    const envelope = { organizationId: ORGANIZATION, commandId: randomUUID(), actor: 'test' };
+    const { organizationId = ORGANIZATION } = (events[0]?.data ?? {}) as { organizationId?: string };
+    const envelope = { organizationId, commandId: randomUUID(), actor: 'test' };
     const encoded = events.map((event) => this.codec.encode(event, randomUUID(), envelope));
     const result = await this.log.append(streamId, last?.revision ?? 'no-stream', encoded);
     if (!result.ok) throw new Error('somebody else writes to this stream');
