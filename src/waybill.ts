@@ -19,6 +19,7 @@ import type { EventStoreLocation } from './event-store/event-store.js';
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
 import { closedFields } from './event-store/sealed-fields.js';
+import { FileRetention } from './file-retention.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
@@ -189,6 +190,21 @@ export class Waybill {
       await Promise.all([destinations.stopped(), accesses.stopped()]);
     });
     closings.push(() => app.get(LiveSockets).stop());
+    const retention = new FileRetention(channels.registry, {
+      async *destinations() {
+        for (const { id } of await reads.destinations.list('all', 'STORAGE')) {
+          const found = await destinations.find(id);
+          if (found)
+            yield { id, organizationId: found.definition.organizationId, type: 'STORAGE', config: found.config };
+        }
+      },
+      removed: (destination, files) =>
+        logger.info({ destination, files }, 'files were removed that had been kept long enough'),
+      failed: (destination, error) =>
+        logger.warn({ destination, err: error }, 'files that are too old could not be removed'),
+    });
+    retention.start();
+    closings.push(() => retention.stop());
     const engine = app.get(Engine);
     closings.push(() => engine.stop());
     closings.push(() => app.close());

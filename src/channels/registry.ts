@@ -1,4 +1,5 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
+import { ApiAdapter } from './adapters/api.js';
 import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
 import { GcsAdapter } from './adapters/gcs.js';
@@ -10,8 +11,10 @@ import { S3Adapter } from './adapters/s3.js';
 import { SendGridAdapter } from './adapters/sendgrid.js';
 import { SesAdapter } from './adapters/ses.js';
 import { SftpAdapter } from './adapters/sftp.js';
+import { SlackAdapter } from './adapters/slack.js';
 import { SmtpAdapter } from './adapters/smtp.js';
 import { SnsAdapter } from './adapters/sns.js';
+import { TeamsAdapter } from './adapters/teams.js';
 import { TwilioAdapter } from './adapters/twilio.js';
 import { WebhookAdapter } from './adapters/webhook.js';
 import type { ChannelAdapter } from './channel.js';
@@ -127,6 +130,9 @@ export function createChannels({
     new AzureAdapter(egress),
     new GcsAdapter(egress),
     new LocalAdapter(localRoot),
+    new SlackAdapter(egress),
+    new TeamsAdapter(egress, userAgent),
+    new ApiAdapter(egress, userAgent),
   ]);
   const close = () => {
     smtp.close();

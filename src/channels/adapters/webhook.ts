@@ -13,6 +13,7 @@ import { checked, problemsOf, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
 import { presentable, rejected, unanswered } from '../outcome.js';
+import { headersSchema } from '../request-headers.js';
 import { decodeSecret, type SigningKey, signatures } from '../standard-webhooks.js';
 
 /**
@@ -30,20 +31,8 @@ const DESCRIPTION: ChannelDescription = {
   limits: { maxBytes: 10 * 1_024 * 1_024, timeoutMs: 15_000 },
 };
 
-/** RFC 9110 tokens without the dot, which separates the names in the paths of problems and secrets. */
-const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+^_`|~-]{1,100}$/;
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]{0,4096}$/;
-/** Headers that say what the connection and the signature are; one from the configuration could only make them lie. */
-const OWN_HEADER =
-  /^(webhook-.*|host|content-length|connection|keep-alive|transfer-encoding|upgrade|te|trailer|expect|proxy-.*)$/i;
 const EVENT_TYPE = /^[a-z0-9._-]{1,100}$/;
 
-const headers = z.record(z.string(), z.string()).superRefine((all, context) => {
-  for (const [name, value] of Object.entries(all)) {
-    const problem = headerProblem(name, value);
-    if (problem) context.addIssue({ code: 'custom', path: [name], message: problem });
-  }
-});
 const secret = checked((text) =>
   decodeSecret(text) ? undefined : 'must be whsec_ followed by the base64 of 24 to 64 random bytes (Standard Webhooks)',
 );
@@ -88,7 +77,7 @@ export class WebhookAdapter implements ChannelAdapter {
         .optional()
         .describe('HTTP method of the request.')
         .meta({ default: 'POST' }),
-      headers: headers
+      headers: headersSchema
         .optional()
         .describe(
           'Headers of the request. Those whose name has auth, token, key, secret, cookie, password or credential in it are secrets.',
@@ -214,12 +203,6 @@ function bodyOf({ deliveryId, content }: OutgoingMessage, now: Date): string {
 function eventType(data: Json | undefined): string {
   const type = typeof data === 'object' && data !== null && 'type' in data ? data.type : undefined;
   return typeof type === 'string' && EVENT_TYPE.test(type) ? type : 'waybill.delivery';
-}
-
-function headerProblem(name: string, value: string): string | undefined {
-  if (!HEADER_NAME.test(name)) return 'is not a header name';
-  if (OWN_HEADER.test(name)) return 'is set by Waybill';
-  return HEADER_VALUE.test(value) ? undefined : 'has characters that a header cannot carry';
 }
 
 function refused(answer: HttpAnswer, target: Target, message: OutgoingMessage, now: Date): SendOutcome {

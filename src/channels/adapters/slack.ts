@@ -1,0 +1,290 @@
+import { z } from 'zod';
+import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
+import type {
+  ChannelAdapter,
+  ChannelDescription,
+  ConnectionTest,
+  OutgoingMessage,
+  SendOptions,
+  SendOutcome,
+} from '../channel.js';
+import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
+import type { Egress } from '../egress.js';
+import { categoryOf, retryAfterMs } from '../http.js';
+import { render, templateError, variablesOf } from '../liquid.js';
+import { abortReason, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { Wire, type WireAnswer } from '../wire.js';
+
+/**
+ * Messages to Slack by its Web API (https://docs.slack.dev/reference/methods/chat.postMessage). The methods are called
+ * over the guard and not by Slack's package, whose HTTP client connects to any address that an upload URL names.
+ */
+const DESCRIPTION: ChannelDescription = {
+  channel: 'SLACK',
+  provider: 'slack',
+  configKey: 'slack',
+  secretFields: ['token'],
+  idempotency: 'none',
+  acceptanceIsDelivery: false,
+  inDoubt: 'resend',
+  limits: { maxBytes: 40_000, timeoutMs: 20_000 },
+};
+
+const ENDPOINT = 'https://slack.com/api';
+const CHANNEL = /^(?:[CGDU][A-Z0-9]{6,20}|#[\p{Ll}\p{N}_-]{1,80})$/u;
+
+/** `error` of an answer with `ok: false` (same page, "Errors"; and .../apis/web-api/rate-limits). */
+const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
+  invalid_auth: 'AUTHENTICATION',
+  not_authed: 'AUTHENTICATION',
+  account_inactive: 'AUTHENTICATION',
+  token_revoked: 'AUTHENTICATION',
+  token_expired: 'AUTHENTICATION',
+  missing_scope: 'AUTHENTICATION',
+  channel_not_found: 'CONFIGURATION',
+  not_in_channel: 'CONFIGURATION',
+  is_archived: 'PERMANENT',
+  restricted_action: 'CONFIGURATION',
+  ekm_access_denied: 'CONFIGURATION',
+  msg_too_long: 'VALIDATION',
+  no_text: 'VALIDATION',
+  invalid_blocks: 'VALIDATION',
+  too_many_attachments: 'VALIDATION',
+  message_limit_exceeded: 'RATE_LIMIT',
+  rate_limited: 'RATE_LIMIT',
+  ratelimited: 'RATE_LIMIT',
+  fatal_error: 'TEMPORARY',
+  internal_error: 'TEMPORARY',
+  service_unavailable: 'TEMPORARY',
+  request_timeout: 'TEMPORARY',
+};
+
+interface SlackConfig {
+  readonly token: string;
+  readonly channel: string;
+  readonly threadTs?: string;
+  readonly bodyTemplate?: string;
+  readonly mentions?: readonly string[];
+  readonly endpoint?: string;
+  readonly timeout?: number;
+}
+
+export class SlackAdapter implements ChannelAdapter {
+  readonly #egress: Egress;
+  readonly schema: z.ZodType;
+
+  constructor(egress: Egress) {
+    this.#egress = egress;
+    this.schema = z.strictObject({
+      token: z
+        .string()
+        .regex(/^xox[bp]-[\w-]{5,200}$/, 'must be a bot or user token: xoxb-…')
+        .describe('Token of the app, with the scope chat:write, and files:write for attachments.')
+        .meta({ secret: true }),
+      channel: checked(problemWithChannel).describe(
+        'Where messages go: `C…`, `G…`, `D…`, `U…` or #name. Files need the id.',
+      ),
+      threadTs: z
+        .string()
+        .regex(/^\d{10}\.\d{6}$/, 'must be the ts of a message: 1700000000.000100')
+        .optional()
+        .describe('Answers in the thread of this message.'),
+      bodyTemplate: template(20_000)
+        .optional()
+        .describe('Liquid template of the text (mrkdwn); wins over the text of the request.'),
+      mentions: z
+        .array(
+          z
+            .string()
+            .regex(/^(?:[UW][A-Z0-9]{6,20}|S[A-Z0-9]{6,20}|here|channel)$/, 'must be U…, W…, S…, here or channel'),
+        )
+        .max(20)
+        .optional()
+        .describe('Who is mentioned before the text: people (`U…`), groups (`S…`), `here`, `channel`.'),
+      endpoint: endpoint(egress, ENDPOINT),
+      timeout: timeout(DESCRIPTION.limits.timeoutMs),
+      inDoubt: inDoubt('resend'),
+    });
+  }
+
+  describe(): ChannelDescription {
+    return DESCRIPTION;
+  }
+
+  validate(config: JsonObject): FieldProblem[] {
+    return problemsOf(this.schema, config);
+  }
+
+  withAddress(config: JsonObject, address: string): JsonObject {
+    return { ...config, channel: address };
+  }
+
+  validateAddress(address: string): string | undefined {
+    return problemWithChannel(address);
+  }
+
+  /** `auth.test`: whose token it is. */
+  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
+    const slack = config as unknown as SlackConfig;
+    const startedAt = performance.now();
+    const nothing = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
+    const result = await this.#calling(slack, nothing, new Date(), signal, (call) => call('auth.test', {}));
+    const latencyMs = performance.now() - startedAt;
+    if (!isRejected(result)) return { ok: true, latencyMs, problems: [] };
+    const path = result.category === 'NETWORK' || result.category === 'CONFIGURATION' ? 'endpoint' : 'token';
+    return { ok: false, latencyMs, problems: [{ path, problem: `${result.code}: ${result.detail}` }] };
+  }
+
+  /** The message first, then its files into its thread: a file that fails must not bring the message a second time. */
+  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
+    const config = message.config as unknown as SlackConfig;
+    if (signal.aborted) return unanswered(abortReason(signal), hostOf(config), false);
+    const post = postOf(config, message);
+    if (isRejected(post)) return post;
+    const size = Buffer.byteLength(JSON.stringify(post));
+    const { maxBytes } = DESCRIPTION.limits;
+    if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the message has ${size} bytes, ${maxBytes} fit`);
+    let posted: SlackAnswer | undefined;
+    const result = await this.#calling(config, message, now, signal, async (call, upload) => {
+      posted = await call('chat.postMessage', post);
+      for (const { filename, base64 } of message.content.attachments ?? []) {
+        const bytes = Buffer.from(base64, 'base64');
+        const ticket = await call('files.getUploadURLExternal', { filename, length: bytes.length });
+        await upload(ticket.upload_url ?? '', bytes);
+        await call('files.completeUploadExternal', {
+          files: [{ id: ticket.file_id, title: filename }],
+          channel_id: posted.channel,
+          thread_ts: config.threadTs ?? posted.ts,
+        });
+      }
+      return posted;
+    });
+    const providerMessageId = posted?.ts;
+    if (posted && isRejected(result)) {
+      const warning = `the message is there, a file of it is not: ${result.detail}`;
+      return { kind: 'accepted', delivered: false, warning, ...(providerMessageId && { providerMessageId }) };
+    }
+    if (isRejected(result)) return result;
+    return { kind: 'accepted', delivered: false, ...(providerMessageId && { providerMessageId }) };
+  }
+
+  async #calling(
+    config: SlackConfig,
+    message: OutgoingMessage,
+    now: Date,
+    signal: AbortSignal,
+    work: (call: Call, upload: (url: string, bytes: Buffer) => Promise<void>) => Promise<SlackAnswer>,
+  ): Promise<SlackAnswer | Rejected> {
+    const wire = new Wire(this.#egress, signal, config.timeout ?? DESCRIPTION.limits.timeoutMs);
+    const base = (config.endpoint ?? ENDPOINT).replace(/\/$/, '');
+    const authorization = `Bearer ${config.token}`;
+    const request = async (url: string, headers: Record<string, string>, body: string | Buffer) => {
+      const answer = await wire.request({ url: new URL(url), method: 'POST', headers, body });
+      if (answer.status !== 200) throw new Refusal(answer, undefined);
+      return answer;
+    };
+    const call: Call = async (method, params) => {
+      // Uploads take their parameters as a form only.
+      const isForm = method === 'files.getUploadURLExternal';
+      const type = isForm ? 'application/x-www-form-urlencoded' : 'application/json; charset=utf-8';
+      const form = () =>
+        new URLSearchParams(
+          Object.entries(params).map(([name, value]): [string, string] => [name, String(value)]),
+        ).toString();
+      const answer = await request(
+        `${base}/${method}`,
+        { authorization, 'content-type': type },
+        isForm ? form() : JSON.stringify(params),
+      );
+      const result = parsed(answer.body);
+      if (result.ok !== true) throw new Refusal(answer, result.error);
+      return result;
+    };
+    try {
+      return await work(
+        call,
+        async (url, bytes) => void (await request(url, { 'content-type': 'application/octet-stream' }, bytes)),
+      );
+    } catch (error) {
+      if (error instanceof Refusal) return refused(error, config, message, now);
+      if (wire.last?.kind === 'silence') return unanswered(wire.last.error, hostOf(config), wire.hasSent);
+      return rejected('TEMPORARY', 'UNREADABLE_ANSWER', `${hostOf(config)} gave an answer that makes no sense`);
+    }
+  }
+}
+
+type Call = (method: string, params: Readonly<Record<string, unknown>>) => Promise<SlackAnswer>;
+
+interface SlackAnswer {
+  readonly ok?: boolean;
+  readonly error?: string;
+  readonly ts?: string;
+  readonly channel?: string;
+  readonly upload_url?: string;
+  readonly file_id?: string;
+}
+
+class Refusal extends Error {
+  constructor(
+    readonly answer: WireAnswer,
+    readonly error: string | undefined,
+  ) {
+    super('refused');
+  }
+}
+
+const isRejected = (value: object): value is Rejected => 'kind' in value && value.kind === 'rejected';
+
+const hostOf = ({ endpoint: own = ENDPOINT }: SlackConfig): string => new URL(own).host;
+
+const problemWithChannel = (channel: string): string | undefined =>
+  CHANNEL.test(channel) ? undefined : 'must be the id of a channel or person (C…, G…, D…, U…), or #name';
+
+function postOf(config: SlackConfig, message: OutgoingMessage): JsonObject | Rejected {
+  const { content } = message;
+  const rendered = render(config.bodyTemplate ?? '', variablesOf(message));
+  if (rendered.kind === 'failed') return templateError('bodyTemplate', rendered.problem);
+  const own = [content.subject && `*${content.subject}*`, content.text].filter(Boolean).join('\n');
+  const blocks = blocksIn(content.data);
+  const data = content.data === undefined || blocks ? '' : JSON.stringify(content.data, null, 2);
+  const words = rendered.text || own || data;
+  const mentions = (config.mentions ?? []).map(mentionOf).join(' ');
+  const text = [mentions, words].filter((part) => part !== '').join(' ');
+  if (text === '' && !blocks) return rejected('VALIDATION', 'EMPTY_BODY', 'a message needs a text, data or blocks');
+  return {
+    channel: config.channel,
+    text: text || ' ',
+    ...(blocks && { blocks }),
+    ...(config.threadTs !== undefined && { thread_ts: config.threadTs }),
+    unfurl_links: false,
+  };
+}
+
+/** Block Kit, when the request's data is `{ "blocks": [...] }`. */
+function blocksIn(data: Json | undefined): readonly Json[] | undefined {
+  const blocks = typeof data === 'object' && data !== null && 'blocks' in data ? data.blocks : undefined;
+  return Array.isArray(blocks) ? blocks : undefined;
+}
+
+function mentionOf(id: string): string {
+  if (id === 'here' || id === 'channel') return `<!${id}>`;
+  return id.startsWith('S') ? `<!subteam^${id}>` : `<@${id}>`;
+}
+
+function refused({ answer, error }: Refusal, config: SlackConfig, message: OutgoingMessage, now: Date): Rejected {
+  const words = presentable(error ?? '', message, [config.token]);
+  const category =
+    (error !== undefined && CATEGORIES[error]) || (answer.status === 200 ? 'PERMANENT' : categoryOf(answer.status));
+  const wait =
+    category === 'RATE_LIMIT' || category === 'TEMPORARY'
+      ? retryAfterMs(answer.headers['retry-after'], now)
+      : undefined;
+  const code = /^[a-z_]{1,60}$/.test(error ?? '') ? `SLACK_${error?.toUpperCase()}` : `HTTP_${answer.status}`;
+  const detail = `Slack answered ${answer.status}${words && `: ${words}`}`;
+  return rejected(category, code, detail, wait === undefined ? {} : { retryAfterMs: wait });
+}
+
+function parsed(body: string): SlackAnswer {
+  const json: unknown = JSON.parse(body);
+  return typeof json === 'object' && json !== null ? json : {};
+}
