@@ -1,3 +1,4 @@
+import type { Priority } from '../domain/vocabulary.js';
 import { dependencyOutcome, isAttempting, isOver, type Reaction, react } from './delivery-process.js';
 import type { EngineLog } from './engine-log.js';
 import type { DueCursor, EngineStore, Held, OpenDelivery } from './engine-store.js';
@@ -31,8 +32,8 @@ export interface CheckpointerParts {
   readonly onThrown: (process: Process, error: unknown) => void;
   /** Its row can be found by others now. */
   readonly onStored: (process: Process) => void;
-  /** A delivery that others wait for, in partitions of other instances. */
-  readonly onAwaited: (waiter: string, dependency: string) => void;
+  /** A delivery has ended that another one waits for, in a partition of another instance; resolves when that knows. */
+  readonly onAwaited: (waiter: string, dependency: string) => Promise<void>;
   readonly onRenewed: () => void;
   readonly onLost: (partitions: readonly number[]) => void;
   /** The rows are gone, though not by anything the engine has done. */
@@ -118,7 +119,7 @@ export class Checkpointer {
     const changed = processes.takeChanged();
     const open: { process: Process; row: OpenDelivery }[] = [];
     const closed: Process[] = [];
-    const ended: string[] = [];
+    const ended: Process[] = [];
     for (const process of changed) {
       if (process.trouble) continue;
       if (isOver(process.state) && process.busy.size === 0) closed.push(process);
@@ -126,7 +127,7 @@ export class Checkpointer {
         const row = this.#rowOf(process);
         if (row) open.push({ process, row });
       }
-      if (dependencyOutcome(process.state)) ended.push(process.id);
+      if (!process.isTold && dependencyOutcome(process.state)) ended.push(process);
     }
     const recovered = changed.filter(({ trouble, hasTroubleRow }) => hasTroubleRow && !trouble);
     const troubled: StoredTrouble[] = [];
@@ -136,14 +137,19 @@ export class Checkpointer {
       // From now on, as it may be out of it before this is stored.
       process.hasTroubleRow = true;
     }
-    // Also when nothing is heard of it, it may have been stored.
-    for (const { process } of open) process.stored = true;
-    const askedAtMs = performance.now();
+    let awaited = new Map<Process, string[]>();
     try {
+      awaited = await this.#waitersElsewhere(ended);
+      const gone = closed.filter((process) => process.stored && !awaited.has(process));
+      // What others wait for has a row until they know: whoever takes over after a crash tells them.
+      const kept = closed.filter((process) => awaited.has(process));
+      // Also when nothing is heard of it, it may have been stored.
+      for (const process of [...open.map((each) => each.process), ...kept]) process.stored = true;
+      const askedAtMs = performance.now();
       const lost = await store.save({
         held,
-        open: open.map(({ row }) => row),
-        closed: closed.filter(({ stored }) => stored).map(({ id }) => id),
+        open: [...open.map(({ row }) => row), ...kept.map(rowAtOnce)],
+        closed: gone.map(({ id }) => id),
         troubled,
         recovered: recovered.map(({ id }) => id),
       });
@@ -153,7 +159,6 @@ export class Checkpointer {
         return;
       }
       leases.renewed(askedAtMs);
-      if (ended.length > 0 && !leases.hasAll()) await this.#tellElsewhere(ended);
     } catch (error) {
       processes.giveBack(changed);
       if (!this.#isFailing) log.warn('the engine cannot store its checkpoints for now', { err: error });
@@ -164,7 +169,9 @@ export class Checkpointer {
     this.#isFailing = false;
     for (const process of recovered) if (!process.trouble) process.hasTroubleRow = false;
     this.#parts.onRenewed();
-    for (const process of closed) if (!processes.hasChanged(process)) processes.remove(process);
+    for (const process of closed)
+      if (!processes.hasChanged(process) && !awaited.has(process)) processes.remove(process);
+    for (const [process, waiters] of awaited) void this.#tell(process, waiters);
     for (const { process, row } of open) {
       this.#parts.onStored(process);
       if (this.#mayLeave(process, row)) {
@@ -174,10 +181,26 @@ export class Checkpointer {
     }
   }
 
-  async #tellElsewhere(ended: readonly string[]): Promise<void> {
+  /** Which of these others wait for, in partitions of other instances. */
+  async #waitersElsewhere(ended: readonly Process[]): Promise<Map<Process, string[]>> {
     const { store, leases } = this.#parts;
-    for (const { waiter, dependency } of await store.waitersElsewhere(ended, leases.partitions))
-      this.#parts.onAwaited(waiter, dependency);
+    const awaited = new Map<Process, string[]>();
+    if (ended.length === 0 || leases.hasAll()) return awaited;
+    const byId = new Map(ended.map((process) => [process.id, process]));
+    for (const { waiter, dependency } of await store.waitersElsewhere([...byId.keys()], leases.partitions)) {
+      const process = byId.get(dependency) as Process;
+      const waiters = awaited.get(process);
+      if (waiters) waiters.push(waiter);
+      else awaited.set(process, [waiter]);
+    }
+    return awaited;
+  }
+
+  async #tell(process: Process, waiters: readonly string[]): Promise<void> {
+    const { processes, onAwaited } = this.#parts;
+    await Promise.all(waiters.map((waiter) => onAwaited(waiter, process.id)));
+    process.isTold = true;
+    if (processes.get(process.id) === process) processes.touch(process);
   }
 
   #mayLeave(process: Process, { dueAt, awaits }: OpenDelivery): boolean {
@@ -244,8 +267,7 @@ export class Checkpointer {
     const isAtOnce =
       busy.size > 0 || isAttempting(state) || reaction.attempts.length > 0 || reaction.commands.length > 0;
     const dueAt = isAtOnce ? AT_ONCE : reaction.wakeAt === undefined ? undefined : new Date(reaction.wakeAt);
-    const priority = state.tag === 'absent' ? 'NORMAL' : state.request.priority;
-    return { id, priority, dueAt, awaits: reaction.awaits };
+    return { id, priority: priorityOf(process), dueAt, awaits: reaction.awaits };
   }
 
   #reactionOf(process: Process): Reaction | undefined {
@@ -261,6 +283,15 @@ export class Checkpointer {
     return this.#parts.leases.clock.nowMs();
   }
 }
+
+const priorityOf = ({ state }: Process): Priority => (state.tag === 'absent' ? 'NORMAL' : state.request.priority);
+
+const rowAtOnce = (process: Process): OpenDelivery => ({
+  id: process.id,
+  priority: priorityOf(process),
+  dueAt: AT_ONCE,
+  awaits: [],
+});
 
 /** Due at once (the beginning of time) when there is something to do that nothing but a crash can interrupt. */
 const AT_ONCE = new Date(0);

@@ -144,7 +144,11 @@ export class Engine {
         nowMs: () => this.#leases.clock.nowMs(),
         wakeAt: ({ id }, atMs) => this.#wake.set(id, atMs),
         log: parts.log,
-        onRecovered: (process) => this.#recover(process),
+        onRecovered: (process) => {
+          // What it waits for may have ended while nobody could tell it.
+          this.#stopWaiting(process);
+          this.#recover(process);
+        },
       },
       options.tryAgainAfterMs,
     );
@@ -383,12 +387,13 @@ export class Engine {
       const id = recorded.streamId.slice(STREAMS.length);
       const partition = partitionOf(id);
       if (!tenure.partitions.has(partition)) continue;
-      // Not in memory and not its first event: it was put aside until due, or had ended.
+      // Not in memory and not its first event: it was put aside until due, or had ended. A new one has no row, unless
+      // somebody has been here before.
       const process =
         this.#processes.get(id) ??
-        (recorded.revision === 0
-          ? this.#processes.add(id, tenure.mayHaveRow(partition, recorded.position))
-          : await this.#load(id));
+        (recorded.revision === 0 ? this.#processes.add(id, !tenure.isLive) : await this.#load(id));
+      // Given away or taken while it was read.
+      if (!tenure.partitions.has(partition)) continue;
       this.#foldOne(process, recorded);
       changed.add(process);
     }
@@ -408,11 +413,26 @@ export class Engine {
   }
 
   async #load(id: string): Promise<Process> {
-    const events = await this.#parts.reader.readStream(`${STREAMS}${id}`);
+    const events = await this.#read(id);
     const process = this.#processes.get(id) ?? this.#processes.add(id, true);
     const skipped = skippedRevisions(events);
     for (const recorded of events) if (!skipped.has(recorded.revision)) this.#foldOne(process, recorded);
+    // Another instance's by now: nothing of it is to be stored here.
+    if (!this.#leases.has(process.partition)) this.#processes.remove(process);
     return process;
+  }
+
+  async #read(id: string): Promise<RecordedEvent[]> {
+    const read = this.#processes.beginRead(id);
+    try {
+      for (;;) {
+        const events = await this.#parts.reader.readStream(`${STREAMS}${id}`);
+        if (!read.isStale) return events;
+        read.isStale = false;
+      }
+    } finally {
+      this.#processes.endRead(id, read);
+    }
   }
 
   /** From outside the flow of events. */
@@ -454,6 +474,8 @@ export class Engine {
   #act(process: Process): void {
     const { id, state, busy, partition } = process;
     if (process.trouble || state.tag === 'absent' || this.#stop.signal.aborted) return;
+    // Lost meanwhile, and perhaps taken again: there is another process for it then.
+    if (this.#processes.get(id) !== process) return;
     if (!this.#leases.isOpen(partition)) {
       if (this.#leases.has(partition)) this.#deferred.add(process);
       return;
@@ -496,9 +518,11 @@ export class Engine {
     this.#callOff(process);
     if (busy.size > 0 || !isOver(state)) return false;
     this.#wake.delete(id);
-    for (const dependency of state.request.dependsOn ?? []) this.#processes.stopWaiting(id, dependency);
+    this.#stopWaiting(process);
     // Whoever waits for it elsewhere is told with the next checkpoint.
     if (!stored && !process.hasTroubleRow && this.#leases.hasAll()) this.#processes.remove(process);
+    // When an attempt has ended without an outcome, nothing else tells the checkpoint.
+    else this.#processes.touch(process);
     return true;
   }
 
@@ -543,6 +567,11 @@ export class Engine {
       process.deciding = false;
     }
     this.#act(process);
+  }
+
+  #stopWaiting({ id, state }: Process): void {
+    if (state.tag === 'absent') return;
+    for (const dependency of state.request.dependsOn ?? []) this.#processes.stopWaiting(id, dependency);
   }
 
   #awaitEnd(waiter: string, dependency: string): void {

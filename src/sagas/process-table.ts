@@ -27,16 +27,25 @@ export interface Process {
   stored: boolean;
   /** What it waits for elsewhere was looked at once more after others could know that it waits. */
   hasLookedAgain: boolean;
+  /** It has ended, and those that waited for that elsewhere know. */
+  isTold: boolean;
   /** It has thrown: nothing is folded in and nothing is done until it is rid of this (see Suspensions). */
   trouble: Trouble | undefined;
   /** The table of suspensions has a row for it. */
   hasTroubleRow: boolean;
 }
 
+/** A stream on its way, to become a process. */
+export interface Read {
+  /** There was a process meanwhile, and it is gone: what was read may lack what that one knew. */
+  isStale: boolean;
+}
+
 /** The deliveries the engine has in memory, which of them changed since the last checkpoint, and who waits for whom. */
 export class ProcessTable {
   readonly #processes = new Map<string, Process>();
   readonly #changed = new Set<Process>();
+  readonly #reads = new Map<string, Set<Read>>();
   /** delivery → deliveries that wait for its end */
   readonly #waiters = new Map<string, Set<string>>();
   /** organization → how many of them are its own */
@@ -71,6 +80,7 @@ export class ProcessTable {
       queued: undefined,
       stored,
       hasLookedAgain: false,
+      isTold: false,
       trouble: undefined,
       hasTroubleRow: false,
     };
@@ -80,11 +90,24 @@ export class ProcessTable {
 
   remove(process: Process): void {
     this.#changed.delete(process);
+    for (const read of this.#reads.get(process.id) ?? []) read.isStale = true;
     const { id, organizationId } = process;
     if (!this.#processes.delete(id) || organizationId === undefined) return;
     const left = this.countOf(organizationId) - 1;
     if (left > 0) this.#counts.set(organizationId, left);
     else this.#counts.delete(organizationId);
+  }
+
+  beginRead(id: string): Read {
+    const read = { isStale: false };
+    this.#reads.set(id, (this.#reads.get(id) ?? new Set()).add(read));
+    return read;
+  }
+
+  endRead(id: string, read: Read): void {
+    const reads = this.#reads.get(id);
+    reads?.delete(read);
+    if (reads?.size === 0) this.#reads.delete(id);
   }
 
   /** Folds an event in, unless it is one that the process has seen. */

@@ -82,7 +82,7 @@ export class Suspensions {
     do {
       this.#trying.set(process, false);
       await this.#try(process);
-    } while (this.#trying.get(process) && process.trouble);
+    } while (this.#trying.get(process));
     this.#trying.delete(process);
   }
 
@@ -101,7 +101,8 @@ export class Suspensions {
       wakeAt(process, nowMs() + (this.#pausesMs[0] ?? 0));
       return;
     }
-    if (processes.get(process.id) !== process || !process.trouble) return;
+    // A slow answer may lack what was folded since the process is out of its trouble.
+    if (processes.get(process.id) !== process || (stream.at(-1)?.revision ?? -1) < process.revision) return;
     try {
       processes.refold(process, stream, codec);
       react(process.state, this.#now(), (leg) => process.busy.has(leg));
@@ -109,10 +110,10 @@ export class Suspensions {
       this.thrown(process, error, error instanceof UndecodableEvent ? error.recorded : stream.at(-1));
       return;
     }
+    if (process.trouble) log.info('a delivery goes on after its process had thrown', { deliveryId: process.id });
     process.trouble = undefined;
     this.#suspended.delete(process);
     processes.touch(process);
-    log.info('a delivery goes on after its process had thrown', { deliveryId: process.id });
     onRecovered(process);
   }
 

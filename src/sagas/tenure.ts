@@ -7,14 +7,11 @@ export class Tenure {
   position: bigint;
   /** It has reached the head and acts on what it folds. */
   isLive = false;
-  /** Up to where each partition's last owner had come: deliveries from before may have rows. */
-  readonly #stored: Map<number, bigint>;
   readonly #over = new AbortController();
   #pass = new AbortController();
 
   constructor(claims: readonly Claim[]) {
     this.partitions = new Set(claims.map(({ partition }) => partition));
-    this.#stored = new Map(claims.map(({ partition, position }) => [partition, position]));
     this.position = claims[0]?.position ?? 0n;
     for (const { position } of claims) if (position < this.position) this.position = position;
   }
@@ -30,14 +27,8 @@ export class Tenure {
     return this.#pass.signal;
   }
 
-  /** Whether there may be a row for a delivery that begins at this position. */
-  mayHaveRow(partition: number, position: bigint): boolean {
-    return position <= (this.#stored.get(partition) ?? 0n);
-  }
-
-  /** Back to the beginning of the log; there are no rows then. */
+  /** Back to the beginning of the log. */
   rewind(): void {
-    this.#stored.clear();
     this.position = 0n;
     this.isLive = false;
     this.#pass.abort();

@@ -1,5 +1,7 @@
 /** setTimeout cannot wait longer (2^31 - 1 ms). */
 const LONGEST_WAIT_MS = 2_147_483_647;
+/** From farther away it looks again half-way: the clock may have been corrected since. */
+const NEAR_MS = 10_000;
 
 const STOPPED = Number.NEGATIVE_INFINITY;
 /** Entries that may be left over before they are worth clearing away. */
@@ -62,7 +64,8 @@ export class WakeQueue {
     const next = this.#heap[0];
     this.#armedFor = next?.dueMs ?? Number.POSITIVE_INFINITY;
     if (!next) return;
-    const waitMs = Math.min(Math.max(next.dueMs - this.#nowMs(), 0), LONGEST_WAIT_MS);
+    const leftMs = Math.max(next.dueMs - this.#nowMs(), 0);
+    const waitMs = leftMs > NEAR_MS ? Math.min(leftMs / 2, LONGEST_WAIT_MS) : leftMs;
     this.#timer = setTimeout(() => this.#ring(), waitMs);
   }
 

@@ -130,14 +130,18 @@ export function planOf(seed: number, length: number): Plan {
   const steps: PlannedStep[] = [];
   let atMs = random.between(0, 3_000);
   let deliveries = 0;
-  for (let count = 0; count < length; count++) {
+  while (steps.length < length) {
     const kind = deliveries === 0 ? 'request' : random.weighted(KINDS);
     const action =
       kind === 'request' ? request(random, deliveries++, destinations) : other(random, kind, deliveries, instances);
     steps.push({ atMs, ...action });
+    if (action.do === 'request')
+      for (const { atMs: afterMs, ...next } of followUps(random, action, instances))
+        if (steps.length < length) steps.push({ atMs: atMs + afterMs, ...next });
     // Some things happen at once.
     if (!random.chance(0.3)) atMs += -Math.log(1 - random.next()) * GAP_MS;
   }
+  steps.sort((one, other) => one.atMs - other.atMs);
   return {
     ...{ seed, instances, isAlone, destinations, steps },
     databaseAheadMs: random.between(-3_000, 3_000),
@@ -195,6 +199,28 @@ function request(random: Random, delivery: number, destinations: readonly Planne
     ...(expiresInMs !== undefined && { expiresInMs }),
     ...(approval && { approval }),
   };
+}
+
+/** What is done about a request soon after, with times from then on: some of it at the moment its time is over. */
+function followUps(random: Random, { delivery, approval }: PlannedRequest, instances: number): PlannedStep[] {
+  const steps: PlannedStep[] = [];
+  if (approval && random.chance(0.6)) {
+    const overMs = random.chance(0.3) ? (approval.timeoutSeconds ?? 5) * 1_000 : random.between(100, 3_000);
+    for (let count = random.int(1, 4); count > 0; count--) {
+      const what = random.chance(0.85) ? 'approve' : 'reject';
+      steps.push({ atMs: overMs + random.between(-20, 20), do: what, delivery, by: random.int(0, 1) });
+    }
+  }
+  if (random.chance(0.06)) {
+    const atMs = random.between(5, 200);
+    steps.push({ atMs, do: 'cancel', delivery, by: 0 });
+    if (random.chance(0.5)) {
+      const instance = random.int(0, instances - 1);
+      const common = { instance, backAfterMs: random.between(50, 2_000), isSameOwner: random.chance(0.6) };
+      steps.push({ atMs: atMs + random.between(0, 60), do: 'crash', ...common });
+    }
+  }
+  return steps;
 }
 
 function fate(random: Random): Fate {

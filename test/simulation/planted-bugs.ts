@@ -1,86 +1,32 @@
-import type { ChannelAdapter } from '../../src/channels/channel.js';
-import type { SubscribeOptions, SubscriptionBatch } from '../../src/event-store/event-store.js';
+import { Deliveries } from '../../src/commands/deliveries.js';
+import { newId } from '../../src/commands/ids.js';
+import { Intake } from '../../src/commands/intake.js';
+import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import { SharedClock } from '../../src/sagas/clock.js';
-import type { SendOrder } from '../../src/sagas/decisions.js';
-import type { EngineParts } from '../../src/sagas/engine.js';
-import type { Checkpoint } from '../../src/sagas/engine-store.js';
+import { Dispatcher } from '../../src/sagas/dispatcher.js';
+import { Gate } from '../../src/sagas/fair-queue.js';
 import { Leases } from '../../src/sagas/leases.js';
 import { ProcessTable } from '../../src/sagas/process-table.js';
 import { WakeQueue } from '../../src/sagas/wake-queue.js';
 import type { Rule } from './history.js';
 import type { PlantedBug } from './instance.js';
+import {
+  type Order,
+  patched,
+  pretended,
+  withBatches,
+  withDecide,
+  withEvents,
+  withOrder,
+  withSave,
+  withSend,
+} from './plant.js';
 
 export interface KnownBug extends PlantedBug {
   readonly name: string;
   /** What it may break first. */
   readonly breaks: readonly Rule[];
 }
-
-type Order = Parameters<SendOrder>[0];
-type Answer = Awaited<ReturnType<SendOrder>>;
-
-/** The same object with some of its methods replaced; the others keep their private fields. */
-function replaced<Thing extends object>(thing: Thing, methods: Partial<Thing>): Thing {
-  return new Proxy(thing, {
-    get(target, name) {
-      const method = Reflect.get(methods, name) ?? Reflect.get(target, name);
-      return typeof method === 'function' ? method.bind(target) : method;
-    },
-  });
-}
-
-const withOrder = (change: (order: Order, send: SendOrder) => Promise<Answer>) => ({
-  wire: (parts: EngineParts): EngineParts => ({ ...parts, order: (order) => change(order, parts.order) }),
-});
-
-const withSave = (change: (checkpoint: Checkpoint, save: EngineParts['store']['save']) => Promise<number[]>) => ({
-  wire: (parts: EngineParts): EngineParts => {
-    const save: EngineParts['store']['save'] = (checkpoint) => parts.store.save(checkpoint);
-    return { ...parts, store: replaced(parts.store, { save: (checkpoint) => change(checkpoint, save) }) };
-  },
-});
-
-const withBatches = (change: (batch: SubscriptionBatch) => SubscriptionBatch) => ({
-  wire: (parts: EngineParts): EngineParts => {
-    async function* subscribe(options: SubscribeOptions) {
-      for await (const batch of parts.reader.subscribe(options)) yield change(batch);
-    }
-    return { ...parts, reader: replaced(parts.reader, { subscribe }) };
-  },
-});
-
-const withSend = (
-  send: (adapter: ChannelAdapter, ...given: Parameters<ChannelAdapter['send']>) => ReturnType<ChannelAdapter['send']>,
-) => ({
-  wire: (parts: EngineParts): EngineParts => {
-    const resolve: EngineParts['targets']['resolve'] = async (...given) => {
-      const target = await parts.targets.resolve(...given);
-      if (!target.ok) return target;
-      const { adapter } = target;
-      return { ...target, adapter: replaced(adapter, { send: (...message) => send(adapter, ...message) }) };
-    };
-    return { ...parts, targets: replaced(parts.targets, { resolve }) };
-  },
-});
-
-/** Replaces methods of a class until it is taken back. */
-function patched<Thing extends object>(prototype: Thing, methods: (original: Thing) => Partial<Thing>): () => void {
-  const original = Object.getOwnPropertyDescriptors(prototype);
-  const kept = Object.create(null, original) as Thing;
-  const replacing = methods(kept);
-  for (const [name, method] of Object.entries(replacing))
-    Object.defineProperty(prototype, name, { ...original[name as keyof typeof original], value: method });
-  return () => {
-    for (const name of Object.keys(replacing))
-      Object.defineProperty(prototype, name, original[name as keyof typeof original] as PropertyDescriptor);
-  };
-}
-
-/** As if it had been stored. */
-const pretended = ({ known }: Order): Answer => ({
-  ...{ ok: true, state: known?.state ?? { tag: 'absent' }, revision: known?.revision, events: [] },
-  position: 1n,
-});
 
 /** A defect of each kind that the simulation is there to find. */
 export const KNOWN_BUGS: readonly KnownBug[] = [
@@ -139,7 +85,7 @@ export const KNOWN_BUGS: readonly KnownBug[] = [
   },
   {
     name: 'it acts while it catches up',
-    breaks: ['call for a reason'],
+    breaks: ['nothing twice on replay', 'call for a reason'],
     ...withBatches((batch) => ({ ...batch, caughtUp: true })),
   },
   {
@@ -210,6 +156,139 @@ export const KNOWN_BUGS: readonly KnownBug[] = [
     ...withSend(async (adapter, message, options) => {
       await adapter.send(message, options);
       return await adapter.send(message, options);
+    }),
+  },
+  {
+    name: 'a request is acknowledged that is not stored',
+    breaks: ['acknowledged is recorded'],
+    patch: () =>
+      patched(Deliveries.prototype, (original) => ({
+        async request(this: Deliveries, given) {
+          if (given.input.priority !== 'HIGH') return await original.request.call(this, given);
+          const id = newId();
+          return {
+            ...{ ok: true, id, replayed: false, state: { tag: 'absent' }, revision: 0 },
+            events: [],
+            position: 1n,
+          };
+        },
+      })),
+  },
+  {
+    name: 'keys of requests are not looked at',
+    breaks: ['acknowledged is recorded'],
+    patch: () =>
+      patched(Intake.prototype, (original) => ({
+        prepare(this: Intake, { idempotencyKey: _, ...input }, ...rest) {
+          return original.prepare.call(this, input, ...rest);
+        },
+      })),
+  },
+  {
+    name: 'who has approved can approve again',
+    breaks: ['approval before attempt'],
+    ...withDecide((decide, command, state) => {
+      const approval = state.tag === 'held' && command.type === 'Approve' ? state.holds.approval : undefined;
+      if (state.tag !== 'held' || !approval) return decide(command, state);
+      return decide(command, { ...state, holds: { ...state.holds, approval: { ...approval, approvedBy: [] } } });
+    }),
+  },
+  {
+    name: 'a fallback is skipped',
+    breaks: ['routes in order'],
+    ...withEvents((events) =>
+      events.map((event) =>
+        event.type === 'FallbackChosen'
+          ? { type: 'LegDeadLettered', at: event.at, data: { leg: event.data.leg, failure: event.data.failure } }
+          : event,
+      ),
+    ),
+  },
+  {
+    name: 'a retry follows although the delivery has ended',
+    breaks: ['ended is ended'],
+    ...withEvents((events, state) => {
+      const [last] = events.slice(-1);
+      if (last?.type !== 'AttemptFailed' || state.tag !== 'ended') return [...events];
+      const { at, data } = last;
+      return [...events, { type: 'RetryScheduled', at, data: { leg: data.leg, dueAt: at } }];
+    }),
+  },
+  {
+    name: 'a request is stored behind what follows from it',
+    breaks: ['streams fold'],
+    ...withEvents((events) =>
+      events.flatMap((event): DeliveryEvent[] =>
+        event.type === 'DeliveryRequested' && event.data.priority === 'LOW'
+          ? [{ type: 'ScheduleReached', at: event.at, data: {} }, event]
+          : [event],
+      ),
+    ),
+  },
+  {
+    name: 'the failure of a dependency passes for its delivery',
+    breaks: ['dependencies first'],
+    ...withOrder(({ command, ...order }, send) => {
+      if (command.type !== 'ResolveDependency') return send({ command, ...order });
+      const { failure: _, ...satisfied } = command;
+      return send({ command: satisfied, ...order });
+    }),
+  },
+  {
+    name: 'a doubt about what was cancelled is hidden',
+    breaks: ['doubts are shown'],
+    ...withOrder(async (order, send) =>
+      order.command.type === 'DeclareInDoubt' && order.known?.state.tag === 'ended' ? pretended(order) : send(order),
+    ),
+  },
+  {
+    name: 'what was accepted is sent once more, much later',
+    breaks: ['call for a reason'],
+    ...withSend(async (adapter, message, options) => {
+      const outcome = await adapter.send(message, options);
+      if (adapter.describe().idempotency !== 'none') setTimeout(() => void adapter.send(message, options), 15_000);
+      return outcome;
+    }),
+  },
+  {
+    name: 'what people have cancelled goes on',
+    breaks: ['call for a reason', 'table is as the log'],
+    ...withBatches((batch) => ({
+      ...batch,
+      events: batch.events.filter(({ type }) => type !== 'DeliveryCancelled'),
+    })),
+  },
+  {
+    name: 'what is not urgent never has its turn',
+    breaks: ['all end'],
+    patch: () =>
+      patched(Dispatcher.prototype, (original) => ({
+        add(this: Dispatcher, state, leg, run) {
+          return original.add.call(this, state, leg, state.request.priority === 'LOW' ? async () => undefined : run);
+        },
+      })),
+  },
+  {
+    name: 'a gate that opens wakes nobody',
+    breaks: ['all end'],
+    patch: () => patched(Gate.prototype, () => ({ wake: () => undefined })),
+  },
+  {
+    name: 'whoever came first keeps everything',
+    breaks: ['work is shared'],
+    patch: () => patched(Leases.prototype, () => ({ leaveSurplus: () => [] })),
+  },
+  {
+    name: 'what has ended stays in memory',
+    breaks: ['steady work'],
+    patch: () => patched(ProcessTable.prototype, () => ({ remove: () => undefined })),
+  },
+  {
+    name: 'a rejection is nobody’s',
+    breaks: ['no loose ends'],
+    ...withSend((adapter, message, options) => {
+      void Promise.reject(new Error('a promise that nobody waits for'));
+      return adapter.send(message, options);
     }),
   },
 ];
