@@ -1,4 +1,4 @@
-import type { RecordedEvent } from '../event-store/event-store.js';
+import { type RecordedEvent, textOf } from '../event-store/event-store.js';
 
 /**
  * An entry of the audit trail is an event of the log; its index is the event's place in the log, counted from 0.
@@ -7,8 +7,7 @@ import type { RecordedEvent } from '../event-store/event-store.js';
  * byte for byte what the embedded log holds, sensitive fields as ciphertext. Nothing has to be opened to hash it, so
  * whoever destroys a key changes no hash.
  */
-export const leafOf = ({ streamId, revision, id, type, data, metadata, created }: RecordedEvent): string =>
-  JSON.stringify([streamId, revision, id, type, data, metadata, created]);
+export const leafOf = (event: RecordedEvent): string => textOf(event);
 
 /** What every entry of the log says of itself, to be found by. */
 export interface EntryFacts {

@@ -1,17 +1,7 @@
 import { crc32 } from 'node:zlib';
-import type { NewEvent, RecordedEvent } from './event-store.js';
+import { EventOfText, type EventText, type NewEvent, type RecordedEvent } from './event-store.js';
 
-/** How one event lies in the embedded log: CRC-32 (4 bytes, big-endian) of what follows, then JSON in UTF-8. */
-type Stored = [
-  streamId: string,
-  revision: number,
-  id: string,
-  type: string,
-  data: unknown,
-  metadata: unknown,
-  created: string,
-];
-
+/** How one event lies in the embedded log: CRC-32 (4 bytes, big-endian) of what follows, then its text in UTF-8. */
 const HEADER_BYTES = 4;
 /** UTF-8 needs at most this many bytes for one unit of a JavaScript string. */
 const MOST_BYTES_PER_UNIT = 3;
@@ -23,7 +13,7 @@ let used = 0;
 
 /** @returns bytes in memory that is shared with other records and never written again */
 export function encodeRecord(streamId: string, revision: number, event: NewEvent, created: string): Buffer {
-  const stored: Stored = [streamId, revision, event.id, event.type, event.data, event.metadata, created];
+  const stored: EventText = [streamId, revision, event.id, event.type, event.data, event.metadata, created];
   const json = JSON.stringify(stored);
   const most = HEADER_BYTES + json.length * MOST_BYTES_PER_UNIT;
   if (most > SLAB_BYTES) return checked(Buffer.concat([Buffer.alloc(HEADER_BYTES), Buffer.from(json)]));
@@ -45,18 +35,7 @@ function checked(record: Buffer): Buffer {
 export function decodeRecord(position: number, bytes: Buffer): RecordedEvent {
   if (bytes.length < HEADER_BYTES || crc32(bytes.subarray(HEADER_BYTES)) !== bytes.readUInt32BE(0))
     throw new LogCorrupted(`the event log is damaged at position ${position}: its checksum does not match`);
-  const json = bytes.toString('utf8', HEADER_BYTES);
-  const [streamId, revision, id, type, data, metadata, created] = JSON.parse(json) as Stored;
-  return {
-    streamId,
-    revision,
-    position: BigInt(position),
-    id,
-    type,
-    data: data as RecordedEvent['data'],
-    metadata: metadata as RecordedEvent['metadata'],
-    created,
-  };
+  return new EventOfText(BigInt(position), bytes.toString('utf8', HEADER_BYTES));
 }
 
 /** The log holds something else than what was written to it; the message is one line that says what. */

@@ -88,6 +88,57 @@ export interface RecordedEvent extends NewEvent {
   readonly created: string;
 }
 
+export type EventText = [
+  streamId: string,
+  revision: number,
+  id: string,
+  type: string,
+  data: unknown,
+  metadata: unknown,
+  created: string,
+];
+
+/**
+ * The event as one JSON text, `[stream, revision, id, type, data, metadata, created]` as `JSON.stringify` writes it. A
+ * store that keeps just that gives it back as it is; to write it again would cost more than all else the audit trail does.
+ */
+export const textOf = (event: RecordedEvent): string => {
+  if (event instanceof EventOfText) return EventOfText.textOf(event);
+  const { streamId, revision, id, type, data, metadata, created } = event;
+  return JSON.stringify([streamId, revision, id, type, data, metadata, created] satisfies EventText);
+};
+
+/** An event that was read as its text. */
+export class EventOfText implements RecordedEvent {
+  readonly streamId: string;
+  readonly revision: number;
+  readonly position: bigint;
+  readonly id: string;
+  readonly type: string;
+  readonly data: RecordedEvent['data'];
+  readonly metadata: RecordedEvent['metadata'];
+  readonly created: string;
+  readonly #text: string;
+
+  /** @throws SyntaxError */
+  constructor(position: bigint, text: string) {
+    const [streamId, revision, id, type, data, metadata, created] = JSON.parse(text) as EventText;
+    this.streamId = streamId;
+    this.revision = revision;
+    this.position = position;
+    this.id = id;
+    this.type = type;
+    this.data = data as RecordedEvent['data'];
+    this.metadata = metadata as RecordedEvent['metadata'];
+    this.created = created;
+    this.#text = text;
+  }
+
+  static textOf(event: EventOfText): string {
+    return event.#text;
+  }
+}
+
 export type AppendResult =
   | { readonly ok: true; readonly revision: number; readonly position: bigint; readonly idempotent: boolean }
   /** `actual` is the stream's revision, undefined when it does not exist. */
