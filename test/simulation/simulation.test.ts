@@ -1,6 +1,10 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { eventVersions } from '../../src/event-store/codec.js';
 import { DEFAULT_STEPS } from './args.js';
+import { RULES } from './history.js';
 import { planOf } from './plan.js';
 import { brokenSeed, describeBroken } from './report.js';
 import { shortest } from './shrink.js';
@@ -36,4 +40,18 @@ it('the same seed gives the same history, whatever was simulated before', { time
   for (const seed of seeds.toReversed()) again.unshift((await run(seed)).hash);
   expect(again).toEqual(once);
   expect(new Set(once).size).toBe(seeds.length);
+});
+
+it('docs/simulation.md names every invariant, and its commands work', { timeout: 300_000 }, async () => {
+  const text = await readFile('docs/simulation.md', 'utf8');
+  for (const [name, promise] of Object.entries(RULES)) expect(text).toContain(`| ${name} | ${promise} |`);
+  const commands = [...text.matchAll(/^npm run simulate -- (.+)$/gm)].map(([, given]) => (given as string).split(' '));
+  expect(commands).toHaveLength(3);
+  for (const given of commands) {
+    const main = ['--import', './scripts/ts-loader.mjs', 'test/simulation/main.ts', ...given];
+    const { stdout } = await promisify(execFile)(process.execPath, main, { maxBuffer: 2 ** 24 });
+    expect(stdout).toContain('every invariant held');
+  }
+  const { scripts } = JSON.parse(await readFile('package.json', 'utf8'));
+  expect(scripts.simulate).toBe('node --import ./scripts/ts-loader.mjs test/simulation/main.ts');
 });
