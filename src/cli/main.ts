@@ -1,7 +1,15 @@
 import { Command } from 'commander';
 import { version } from '../platform/version.js';
 import { addAuditCommands } from './audit.js';
+import { addCompletionCommand } from './completion.js';
+import { addDeadLetterCommands } from './dead-letters.js';
+import { addDeliveryCommands } from './deliveries.js';
+import { demo } from './demo.js';
+import { addDestinationCommands } from './destinations.js';
+import { addDoctorCommand } from './doctor.js';
 import { addLogCommands } from './log.js';
+import { migrate } from './migrate.js';
+import { addProjectionCommands } from './projections.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
 
 /** The `waybill` command line. @param argv as node has it: interpreter, script, arguments */
@@ -13,6 +21,7 @@ export async function main(argv: string[]): Promise<void> {
 
   program
     .command('start')
+    .alias('serve')
     .description('run Waybill: event log, PostgreSQL, API and delivery engine (settings: see README, WAYBILL_CONFIG)')
     .action(async () => {
       // Only who starts it waits until all of Waybill is loaded.
@@ -35,8 +44,28 @@ export async function main(argv: string[]): Promise<void> {
       rebuildProjection(name, options, process.env),
     );
 
+  program
+    .command('migrate')
+    .description('bring the tables of the PostgreSQL that DATABASE_URL names up to date; every start does so too')
+    .option('--json', 'print the result as JSON')
+    .action((options: { json?: boolean }) => migrate(process.env, options));
+
+  program
+    .command('demo')
+    .description('show everything against real servers that it starts, in about a minute (in a checkout only)')
+    .allowUnknownOption()
+    .argument('[options...]', 'as for `npm run demo`')
+    .action((options: string[]) => demo(options));
+
+  addProjectionCommands(program, process.env);
+  addDeliveryCommands(program, process.env);
+  addDeadLetterCommands(program, process.env);
+  addDestinationCommands(program, process.env);
   addAuditCommands(program, process.env);
   addLogCommands(program, process.env);
+
+  addDoctorCommand(program, process.env);
+  addCompletionCommand(program);
 
   await program.parseAsync(argv);
 }

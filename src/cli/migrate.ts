@@ -1,0 +1,23 @@
+import { type Environment, loadConfig } from '../platform/config.js';
+import { openDatabase } from '../platform/database.js';
+import { say } from './log-output.js';
+
+/** Brings the tables of a PostgreSQL up to date, as every start does. @throws Error, one line */
+export async function migrate(env: Environment, { json = false }: { json?: boolean }): Promise<void> {
+  const { databaseUrl } = loadConfig(env, { cwd: process.cwd() });
+  if (databaseUrl === undefined)
+    throw new Error('DATABASE_URL is not set: the embedded PostgreSQL is brought up to date at each start.');
+  const database = await openDatabase({ connection: { connectionString: databaseUrl }, entities: [] }).catch(
+    (error: Error) => {
+      throw new Error(`DATABASE_URL: ${error.message}`);
+    },
+  );
+  try {
+    const [newest] = await database.query<{ name: string }[]>(
+      'select name from migrations order by timestamp desc limit 1',
+    );
+    say(json ? JSON.stringify({ newest: newest?.name }) : `The tables are up to date: ${newest?.name}.`);
+  } finally {
+    await database.destroy();
+  }
+}
