@@ -1,12 +1,11 @@
 import { constants } from 'node:fs';
 import { access, stat, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
 import pg from 'pg';
 import { openEventReader } from '../event-log.js';
 import { type Config, ConfigError, type Environment, loadConfig } from '../platform/config.js';
 import { version } from '../platform/version.js';
-import { asking, type ServerOptions } from './api.js';
+import type { ServedOptions, ServerOptions } from './api.js';
 import { say, size } from './log-output.js';
 
 type State = 'ok' | 'warning' | 'problem';
@@ -32,17 +31,17 @@ const bad = (what: string, detail: string, remedy: string, state: State = 'probl
   ...{ what, state, detail, remedy },
 });
 
-/** `waybill doctor`: whether everything that Waybill needs is there, and what to do if not. Changes nothing. */
-export function addDoctorCommand(program: Command, env: Environment): void {
-  asking(program.command('doctor'))
-    .description('check configuration, connections, versions, clock, disk and permissions; ends with 1 on a problem')
-    .action(async ({ json, ...server }: ServerOptions & { json?: boolean }) => {
-      const findings = await examine(env, server);
-      if (json) say(JSON.stringify(findings));
-      else for (const finding of findings) tell(finding);
-      const problems = findings.filter(({ state }) => state === 'problem').length;
-      if (problems > 0) throw new Error(`${problems} of ${findings.length} checks found a problem.`);
-    });
+/**
+ * `waybill doctor`: whether everything that Waybill needs is there, and what to do if not. Changes nothing.
+ *
+ * @throws Error, one line, when there is a problem
+ */
+export async function doctor(env: Environment, { json, ...server }: ServedOptions): Promise<void> {
+  const findings = await examine(env, server);
+  if (json) say(JSON.stringify(findings));
+  else for (const finding of findings) tell(finding);
+  const problems = findings.filter(({ state }) => state === 'problem').length;
+  if (problems > 0) throw new Error(`${problems} of ${findings.length} checks found a problem.`);
 }
 
 function tell({ what, state, detail, remedy }: Finding): void {

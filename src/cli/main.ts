@@ -1,14 +1,13 @@
 import { Command } from 'commander';
 import { version } from '../platform/version.js';
+import { asking, type ServedOptions } from './api.js';
 import { addAuditCommands } from './audit.js';
 import { addCompletionCommand } from './completion.js';
 import { addDeadLetterCommands } from './dead-letters.js';
 import { addDeliveryCommands } from './deliveries.js';
 import { demo } from './demo.js';
 import { addDestinationCommands } from './destinations.js';
-import { addDoctorCommand } from './doctor.js';
 import { addLogCommands } from './log.js';
-import { migrate } from './migrate.js';
 import { addProjectionCommands } from './projections.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
 
@@ -48,7 +47,10 @@ export async function main(argv: string[]): Promise<void> {
     .command('migrate')
     .description('bring the tables of the PostgreSQL that DATABASE_URL names up to date; every start does so too')
     .option('--json', 'print the result as JSON')
-    .action((options: { json?: boolean }) => migrate(process.env, options));
+    .action(async (options: { json?: boolean }) => {
+      const { migrate } = await import('./migrate.js');
+      await migrate(process.env, options);
+    });
 
   program
     .command('demo')
@@ -64,7 +66,13 @@ export async function main(argv: string[]): Promise<void> {
   addAuditCommands(program, process.env);
   addLogCommands(program, process.env);
 
-  addDoctorCommand(program, process.env);
+  asking(program.command('doctor'))
+    .description('check configuration, connections, versions, clock, disk and permissions; ends with 1 on a problem')
+    .action(async (options: ServedOptions) => {
+      const { doctor } = await import('./doctor.js');
+      await doctor(process.env, options);
+    });
+
   addCompletionCommand(program);
 
   await program.parseAsync(argv);
