@@ -34,6 +34,7 @@ async function withYaml(yaml: string, env: Record<string, string> = {}) {
 describe('defaults and the environment', () => {
   it('needs no setting at all', () => {
     expect(loadConfig({}, { cwd })).toEqual({
+      acceptLostKeys: false,
       port: 3000,
       host: '127.0.0.1',
       dataDir: join(cwd, '.waybill'),

@@ -50,6 +50,7 @@ describe('what follows from the log', () => {
       insert into dashboard_hours select '', now(), '', ${Array.from({ length: 20 }, () => 0).join(', ')};
       insert into projection_checkpoints values ('deliveries', 1, ${projections});
       insert into projection_rebuilds values (gen_random_uuid(), 'deliveries', 'done', 0, 0, now(), now());
+      insert into projection_kept (name, drop_after) values ('deliveries', now());
       insert into parked_events values ('deliveries', 1, 'delivery-1', 'T', 'error');
       insert into engine_partitions select p, 'owner', 7, now(), ${engine} from generate_series(0, 15) as p;
       insert into projection_writer (owner, epoch, backend, expires_at) values ('owner', 1, 1, now());
