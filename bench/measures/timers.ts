@@ -13,8 +13,6 @@ import { MemoryWatch } from './memory.js';
 import { requestMany } from './schedule.js';
 
 const DAY_MS = 86_400_000;
-/** From when everything is stored until the first is due: longer than what is due soon takes to be loaded. */
-const LEAD_MS = 20_000;
 /** After a start: claiming, folding, loading what is due soon. */
 const SETTLE_MS = 30_000;
 
@@ -26,10 +24,11 @@ had the first byte. PostgreSQL is not part of the server process.`,
   options: {
     scheduled: { default: 1_000_000, least: 0, most: 10_000_000, says: 'deliveries that are due tomorrow' },
     pending: { default: 100_000, least: 1, most: 1_000_000, says: 'deliveries that come due one after the other' },
+    lead: { default: 120, least: 1, most: 3_600, says: '… the first of them so many seconds from their request' },
     rate: { default: 500, least: 1, most: 5_000, says: '… so many each second' },
     seconds: { default: 60, least: 1, most: 3_600, says: 'how long they are watched' },
   },
-  async run({ scheduled, pending, rate, seconds }, cleanUp) {
+  async run({ scheduled, pending, lead, rate, seconds }, cleanUp) {
     const dataDir = await cleanUp.opened(mkdtemp(join(tmpdir(), 'waybill-timers-')), async (folder) => {
       await removeDataDir(folder);
       await rm(folder, { recursive: true, force: true });
@@ -57,7 +56,7 @@ had the first byte. PostgreSQL is not part of the server process.`,
     started.stop();
     say(`started again after ${startSeconds.toFixed(1)} s; own memory at most ${started.peak('ownMib')} MiB`);
 
-    const late = await lateness({ ...load, waybill }, { pending, rate, seconds });
+    const late = await lateness({ ...load, waybill }, { pending, lead, rate, seconds });
     return [
       { key: 'scheduled', title: 'scheduled deliveries', value: scheduled },
       { key: 'storedPerSecond', title: 'stored per second', value: Math.round(scheduled / storedSeconds) },
@@ -85,18 +84,18 @@ function memory(key: string, when: string, watch: MemoryWatch): Figure[] {
 
 interface Due {
   readonly pending: number;
+  readonly lead: number;
   readonly rate: number;
   readonly seconds: number;
 }
 
-async function lateness(load: Load & { readonly waybill: WaybillProcess }, { pending, rate, seconds }: Due) {
+async function lateness(load: Load & { readonly waybill: WaybillProcess }, { pending, lead, rate, seconds }: Due) {
   const { receiver } = load;
   await receiver.forget();
-  // They are stored at this pace at least; the first are due when all are.
-  const firstDueAt = Math.ceil(Date.now() + LEAD_MS + pending);
+  const firstDueAt = Math.ceil(Date.now() + lead * 1_000);
   const dueAt = (number: number) => firstDueAt + Math.round((number * 1_000) / rate);
   const ids = await requestMany(load, pending, (number) => ({ scheduledAt: new Date(dueAt(number)).toISOString() }));
-  if (Date.now() > firstDueAt) throw new Error('the first were due before the last were stored: try a lower --pending');
+  if (Date.now() > firstDueAt) throw new Error('the first were due before the last were stored: try a longer --lead');
   const measured = Math.min(pending, rate * seconds);
   say(`${pending} pending; the first is due in ${Math.round((firstDueAt - Date.now()) / 1_000)} s`);
   await delay(dueAt(measured) - Date.now());

@@ -39,8 +39,8 @@ beforeEach(async () => {
   receiver.received.length = 0;
   receiver.respond = () => ({ status: 204 });
   smtp.received.length = 0;
-});
-afterEach(() => cluster.close());
+}, 240_000);
+afterEach(() => cluster?.close());
 
 const shares = () => cluster.shares();
 

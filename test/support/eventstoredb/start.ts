@@ -34,12 +34,12 @@ export interface EventStoreProcess {
 }
 
 const READY = /^READY (\d+)$/m;
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 120_000;
 
 /**
  * Starts the EventStoreDB test server as a process of its own, which ends with this one.
  *
- * @throws Error with what it printed, when it ends or is silent for 30 s instead of becoming ready
+ * @throws Error with what it printed, when it ends or is silent for 120 s instead of becoming ready
  */
 export async function startEventStore(options: EventStoreOptions = {}): Promise<EventStoreProcess> {
   const path = options.path ?? (await mkdtemp(join(tmpdir(), 'waybill-eventstore-')));
