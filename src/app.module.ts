@@ -63,6 +63,7 @@ import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { type AccessLog, LoggedDenials } from './security/access-log.js';
 import { ApiKeys } from './security/api-keys.js';
 import { AdminKey, Authenticator } from './security/authenticator.js';
+import { RateLimits } from './security/rate-limits.js';
 import { Tokens } from './security/tokens.js';
 
 /** What must be running before the application can be put together. */
@@ -235,7 +236,12 @@ function graphql(
     maxFailures,
     windowSeconds: failureWindowSeconds,
   });
-  const authentication = new Authentication(authenticator, accessLog, sockets);
+  const authentication = new Authentication(
+    authenticator,
+    accessLog,
+    sockets,
+    new RateLimits(config.limits.requestsPerMinute),
+  );
   return GraphQLModule.forRoot<MercuriusDriverConfig>({
     driver: MercuriusDriver,
     typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),
@@ -249,7 +255,10 @@ function graphql(
       logger.error({ err: error, reference }, 'a request failed unexpectedly');
       return reference;
     }) as never,
-    hooks: { preParsing: authentication.guard, preExecution: guardQueries(config.limits.maxQueryCost) },
+    hooks: {
+      preParsing: authentication.guard,
+      preExecution: guardQueries({ ...config.limits, introspection: config.introspection }),
+    },
     graphiql: false,
   });
 }

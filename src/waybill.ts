@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import type { Server as TlsServer } from 'node:https';
 import { join, resolve } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -23,6 +24,8 @@ import { FileRetention } from './file-retention.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
+import { addSecurityHeaders } from './http/security-headers.js';
+import { followCertificate, MIN_VERSION, readCertificate } from './http/tls.js';
 import { openKeys } from './keys.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -154,6 +157,7 @@ export class Waybill {
     });
     closings.push(() => channels.close());
 
+    const certificate = config.tls && readCertificate(config.tls);
     const { instanceId } = directory;
     const app = await NestFactory.create<NestFastifyApplication>(
       AppModule.of({
@@ -171,13 +175,27 @@ export class Waybill {
         logger,
         isAlone,
       }),
-      new FastifyAdapter({ bodyLimit: config.limits.maxBodyBytes, forceCloseConnections: true }),
+      new FastifyAdapter({
+        bodyLimit: config.limits.maxBodyBytes,
+        forceCloseConnections: true,
+        trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
+        ...(certificate && { https: { ...certificate, minVersion: MIN_VERSION } }),
+      }),
       // What Nest has to say of a good start is of no use to an operator.
       {
         logger: new NestLogger(logger.child({}, { level: logger.isLevelEnabled('debug') ? logger.level : 'warn' })),
         abortOnError: false,
       },
     );
+    addSecurityHeaders(app.getHttpAdapter().getInstance(), certificate !== undefined);
+    if (config.corsOrigins.length > 0)
+      app.enableCors({ origin: config.corsOrigins, methods: ['GET', 'POST'], maxAge: 600 });
+    if (config.tls) {
+      const log = logger.child({ part: 'tls' });
+      const tell = (problem: string | undefined) =>
+        problem === undefined ? log.info('the renewed certificate is in use') : log.error(problem);
+      closings.push(followCertificate(app.getHttpServer() as unknown as TlsServer, config.tls, tell));
+    }
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     keepVariablesAside(app.getHttpAdapter().getInstance());
     const following = new AbortController();
@@ -235,7 +253,7 @@ async function startEmbeddedPostgres(config: Config, instanceId: string, logger:
 }
 
 /** @returns where clients reach it */
-async function listen(app: NestFastifyApplication, { host, port }: Config): Promise<string> {
+async function listen(app: NestFastifyApplication, { host, port, tls }: Config): Promise<string> {
   try {
     await app.listen(port, host);
   } catch (error) {
@@ -249,7 +267,7 @@ async function listen(app: NestFastifyApplication, { host, port }: Config): Prom
   }
   const address = app.getHttpServer().address() as { port: number };
   const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `http://${name.includes(':') ? `[${name}]` : name}:${address.port}`;
+  return `${tls ? 'https' : 'http'}://${name.includes(':') ? `[${name}]` : name}:${address.port}`;
 }
 
 /** In reverse order; one that fails does not keep the others open. */

@@ -1,5 +1,7 @@
 import type { AccessLog } from '../security/access-log.js';
 import type { Authenticator, Verdict } from '../security/authenticator.js';
+import type { Principal } from '../security/principal.js';
+import type { RateLimits } from '../security/rate-limits.js';
 import { ApiError } from './errors.js';
 import type { LiveSockets, Socket } from './live-sockets.js';
 import type { RequestContext } from './request-context.js';
@@ -34,8 +36,10 @@ export class Authentication {
   readonly #authenticator: Authenticator;
   readonly #accessLog: AccessLog;
   readonly #sockets: LiveSockets;
+  readonly #rates: RateLimits;
 
-  constructor(authenticator: Authenticator, accessLog: AccessLog, sockets: LiveSockets) {
+  constructor(authenticator: Authenticator, accessLog: AccessLog, sockets: LiveSockets, rates: RateLimits) {
+    this.#rates = rates;
     this.#authenticator = authenticator;
     this.#accessLog = accessLog;
     this.#sockets = sockets;
@@ -56,7 +60,7 @@ export class Authentication {
   /** Before anything is parsed: strangers learn nothing of the schema. */
   readonly guard = async (_schema: unknown, _source: unknown, context: unknown): Promise<void> => {
     const { verdict, reply } = context as Context;
-    if (verdict?.ok) return;
+    if (verdict?.ok) return this.#count(verdict.session.principal, context as Context);
     if (verdict?.reason === 'blocked') {
       reply?.header('retry-after', verdict.retryAfterSeconds);
       const message = 'too many wrong credentials came from this address; wait';
@@ -83,6 +87,31 @@ export class Authentication {
       this.socket.close(FORBIDDEN, verdict.ok ? 'too many credentials' : 'UNAUTHENTICATED');
       return false;
     };
+  }
+
+  /**
+   * Header fields of draft-ietf-httpapi-ratelimit-headers-06, the last with one field for each figure, which is what
+   * clients read today; Retry-After is RFC 9110. Administrators of the installation are not counted.
+   */
+  #count(principal: Principal, { reply, ip }: Context): void {
+    if (principal.isInstallationAdmin) return;
+    const { limit, remaining, resetSeconds, isExceeded } = this.#rates.take(principal.credential);
+    reply?.header('ratelimit-limit', limit);
+    reply?.header('ratelimit-policy', `${limit};w=60`);
+    reply?.header('ratelimit-remaining', remaining);
+    reply?.header('ratelimit-reset', resetSeconds);
+    if (!isExceeded) return;
+    reply?.header('retry-after', resetSeconds);
+    const address = ip !== undefined && { ip };
+    this.#accessLog.record({
+      actor: principal.actor,
+      action: 'request',
+      outcome: 'denied',
+      reason: 'rate',
+      ...address,
+    });
+    const message = `these credentials may make ${limit} requests a minute`;
+    throw new ApiError('RATE_LIMITED', message, undefined, resetSeconds);
   }
 
   async #judged(authorization: string | undefined, ip: string): Promise<Verdict> {

@@ -90,6 +90,10 @@ const limits = z.strictObject({
   maxQueryDepth: wholeNumber(1, 100).default(12),
   /** Default 5,000 points: one for each field, times the page size of the lists around it. */
   maxQueryCost: wholeNumber(1, 10_000_000).default(5_000),
+  /** Default 50 mutations in one request. */
+  maxMutations: wholeNumber(1, 10_000).default(50),
+  /** Default 60,000 requests a minute by one credential to one instance; administrators of the installation are not counted. */
+  requestsPerMinute: wholeNumber(1, 100_000_000).default(60_000),
 });
 
 /** When calls to a destination or provider that fails are stopped, and how it is tried out (seed 3's defaults). */
@@ -239,6 +243,16 @@ const schema = z.strictObject({
   dataDir: z.string().min(1, 'must not be empty').default('.waybill'),
   /** Default `files` in the data directory: where destinations of local storage put their files. */
   localStorageRoot: z.string().min(1, 'must not be empty').optional(),
+  /** Default none: plain HTTP. PEM files; renewed ones are taken into use without a restart. */
+  tls: z.strictObject({ certFile: z.string().min(1), keyFile: z.string().min(1) }).optional(),
+  /** Default none. Reverse proxies whose X-Forwarded-For is believed. */
+  trustedProxies: z.array(cidr).default([]),
+  /** Default none. Origins whose pages may call the API from a browser, such as https://console.example.com. */
+  corsOrigins: z
+    .array(z.string().regex(/^https?:\/\/[\w.:[\]-]+$/, 'must be an origin such as https://console.example.com'))
+    .default([]),
+  /** Default administrators: who may ask for the API's schema. */
+  introspection: z.enum(['nobody', 'administrators', 'everyone']).default('administrators'),
   /** Default: the embedded PostgreSQL. */
   databaseUrl: url('postgresql://user:password@host:5432/waybill', 'postgres', 'postgresql').optional(),
   /** Default: the embedded log. */
