@@ -1,0 +1,101 @@
+/**
+ * Writes docs/channels/: a page for each provider, made of its adapter's schema and of an example in examples.json.
+ *
+ *     npm run docs:channels
+ */
+import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ChannelAdapter, Idempotency } from '../src/channels/channel.js';
+import { type ConfigField, fieldsOf } from '../src/channels/config-fields.js';
+import { createChannels } from '../src/channels/registry.js';
+import type { JsonObject } from '../src/domain/vocabulary.js';
+
+export const FOLDER = fileURLToPath(new URL('../docs/channels/', import.meta.url));
+
+/** The value under the channel's key in `config`, by provider. */
+export const examples = JSON.parse(readFileSync(join(FOLDER, 'examples.json'), 'utf8')) as Record<string, JsonObject>;
+
+const IDEMPOTENCY: Readonly<Record<Idempotency, string>> = {
+  keyed: 'Attempts carry a key by which the receiver recognises a repetition.',
+  natural: 'An attempt that is repeated writes the same file again.',
+  none: 'The provider cannot tell a repetition, so every attempt is recorded before it is made.',
+};
+
+/** Every page by its file name. */
+export async function pages(): Promise<Map<string, string>> {
+  const { registry, close } = createChannels({ allowedNetworks: [] });
+  await close();
+  const all = new Map(registry.adapters.map((adapter) => [`${adapter.describe().provider}.md`, pageOf(adapter)]));
+  return all.set('README.md', indexOf(registry.adapters));
+}
+
+function pageOf(adapter: ChannelAdapter): string {
+  const { channel, provider, configKey, idempotency, inDoubt, limits } = adapter.describe();
+  const example = JSON.stringify(
+    { label: provider, type: channel, config: { [configKey]: examples[provider] } },
+    null,
+    2,
+  );
+  const facts = [
+    `- Channel \`${channel}\`, configuration under \`config.${configKey}\`.`,
+    `- ${IDEMPOTENCY[idempotency]}`,
+    ...(idempotency === 'none'
+      ? [
+          `- After a crash an attempt in doubt is ${inDoubt === 'hold' ? 'held for a person' : 'sent again'}, unless the configuration says otherwise.`,
+        ]
+      : []),
+    `- A message has at most ${limits.maxBytes.toLocaleString('en')} bytes; an attempt takes at most ${limits.timeoutMs.toLocaleString('en')} ms.`,
+  ];
+  return `# ${provider}
+
+<!-- Made by npm run docs:channels; changes belong into the adapter's schema and examples.json. -->
+
+${facts.join('\n')}
+
+## Example
+
+The input of \`createDestination\`:
+
+\`\`\`json
+${example}
+\`\`\`
+
+## Fields of \`config.${configKey}\`
+
+| field | type | required | default | what it is |
+| --- | --- | --- | --- | --- |
+${fieldsOf(adapter.schema).map(rowOf).join('\n')}
+`;
+}
+
+function rowOf(field: ConfigField): string {
+  const { path, type, description, isRequired, isSecret, values } = field;
+  const shown = field.default === undefined ? '' : `\`${JSON.stringify(field.default)}\``;
+  const choice = values ? ` One of ${values.map((value) => `\`${value}\``).join(', ')}.` : '';
+  const words = `${description}${choice}${isSecret ? ' Secret: never shown again.' : ''}`.replaceAll('|', '\\|');
+  return `| \`${path}\` | ${type} | ${isRequired ? 'yes' : ''} | ${shown} | ${words} |`;
+}
+
+function indexOf(adapters: readonly ChannelAdapter[]): string {
+  const rows = adapters.map((adapter) => {
+    const { channel, provider } = adapter.describe();
+    return `| ${channel} | [${provider}](${provider}.md) |`;
+  });
+  return `# Channels and providers
+
+<!-- Made by npm run docs:channels. -->
+
+| channel | provider |
+| --- | --- |
+${rows.sort().join('\n')}
+
+A provider of your own is one file and one line: [writing an adapter](writing-an-adapter.md).
+`;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await mkdir(FOLDER, { recursive: true });
+  for (const [name, text] of await pages()) await writeFile(join(FOLDER, name), text);
+}
