@@ -11,9 +11,11 @@ import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
 import { Access } from './commands/access.js';
 import { AccessDirectory } from './commands/access-directory.js';
+import { DataSubjects } from './commands/data-subjects.js';
 import { Deliveries } from './commands/deliveries.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Destinations } from './commands/destinations.js';
+import type { Forget } from './commands/erasures.js';
 import { CommandExecutor } from './commands/executor.js';
 import { accessId } from './commands/ids.js';
 import { Intake } from './commands/intake.js';
@@ -38,6 +40,7 @@ import { guardOperations } from './graphql/access-guard.js';
 import { AuditResolver } from './graphql/audit.resolver.js';
 import { Authentication } from './graphql/authentication.js';
 import { ConnectionTester } from './graphql/connection-tester.js';
+import { DataSubjectResolver } from './graphql/data-subject.resolver.js';
 import { DeliveryResolver } from './graphql/delivery.resolver.js';
 import { DeliveryPresenter } from './graphql/delivery-presenter.js';
 import { DestinationResolver } from './graphql/destination.resolver.js';
@@ -73,6 +76,7 @@ export interface Infrastructure {
   readonly instanceId: string;
   readonly store: EventStore;
   readonly keys: Keys;
+  readonly forget: Forget;
   readonly headAtStart: bigint;
   readonly pool: Pool;
   readonly channels: Channels;
@@ -198,6 +202,21 @@ export class AppModule {
         },
         { provide: Readiness, inject: [Engine], useFactory: (engine: Engine) => readiness(infrastructure, engine) },
         { provide: Audit, useValue: infrastructure.audit },
+        {
+          provide: DataSubjects,
+          inject: [Deliveries],
+          useFactory: (deliveries: Deliveries) =>
+            new DataSubjects({
+              executor,
+              subjects: keys.subjects,
+              addressProblem: (channel, address) => catalog.addressProblem(channel, address),
+              keysOf: (subject) => keys.table.ofPerson(subject),
+              destroy: infrastructure.forget,
+              openDeliveries: (subject, organizationId) => readModels.openDeliveriesOf(subject, organizationId),
+              cancel: (id, requester) => deliveries.cancelErased(id, requester),
+            }),
+        },
+        DataSubjectResolver,
         DeliveryResolver,
         AuditResolver,
         DestinationResolver,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Pool } from 'pg';
 import type { EventStore } from './event-store/event-store.js';
 import type { Config } from './platform/config.js';
+import { DestroyedKeysFile } from './platform/destroyed-keys-file.js';
 import { extendKeyRing, parseKeyRing, type RingKey, readKeyRing } from './platform/key-ring-file.js';
 import { DataKeys, type KeyRing } from './security/data-keys.js';
 import { KEY_BYTES, KeyEncryption, WrongKeyRing } from './security/key-encryption.js';
@@ -14,11 +15,14 @@ export interface Keys {
   readonly dataKeys: DataKeys;
   readonly subjects: Subjects;
   readonly table: KeyTable;
+  /** Destroys keys here, in the database, and for the case that both log and database are restored from old backups. */
+  readonly destroy: (ids: readonly string[], subject: string, organizationId: string) => Promise<void>;
 }
 
 /** Each log says which keys it was written with: an event for each time that they were made anew. */
 const STREAM = 'waybill-keys';
 const SECRET = 'installation';
+const MOST_AT_ONCE = 10_000;
 
 /**
  * Opens the keys of this installation, or makes them at its first start.
@@ -39,7 +43,20 @@ export async function openKeys(config: Config, pool: Pool, store: EventStore): P
   const secret = unwrapSecret(ring, installation);
   if (!logged.includes(installation.id)) await note(store, installation.id, logged.length);
   const { acceptsMissing } = installation;
-  return { dataKeys: new DataKeys(table, ring, { acceptsMissing }), subjects: new Subjects(secret), table };
+  const dataKeys = new DataKeys(table, ring, { acceptsMissing });
+  const gone = new DestroyedKeysFile(join(config.dataDir, 'destroyed-keys'));
+  const ids = await gone.read();
+  for (let at = 0; at < ids.length; at += MOST_AT_ONCE) await table.destroy(ids.slice(at, at + MOST_AT_ONCE), '', '');
+  return {
+    dataKeys,
+    subjects: new Subjects(secret),
+    table,
+    async destroy(keys, subject, organizationId) {
+      dataKeys.forget(keys);
+      await gone.add(keys);
+      await table.destroy(keys, subject, organizationId);
+    },
+  };
 }
 
 const KEYS_ARE_MISSING =

@@ -14,9 +14,10 @@ import { AuditWorkerHost } from './audit/worker-host.js';
 import { createChannels } from './channels/registry.js';
 import { AccessDirectory } from './commands/access-directory.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
+import { Erasures, type Forget } from './commands/erasures.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
-import type { EventStoreLocation } from './event-store/event-store.js';
+import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
 import { closedFields } from './event-store/sealed-fields.js';
@@ -38,6 +39,7 @@ import { entities } from './projections/entities.js';
 import { ProjectionHost } from './projections/host.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
+import type { KeyTable } from './security/key-table.js';
 
 /** A key that does not come in this time is UNAVAILABLE. */
 const KEYS_WITHIN_MS = 5_000;
@@ -114,6 +116,22 @@ export class Waybill {
     const sealing = await openKeys(config, keyPool, stored);
     const store = new KeyedEventStore(stored, sealing.dataKeys);
 
+    let reconsider = async (_subject: string): Promise<void> => undefined;
+    const forget: Forget = async (ids, subject, organizationId) => {
+      await sealing.destroy(ids, subject, organizationId);
+      await reconsider(subject);
+    };
+    const erasures = new Erasures({
+      reader: stored,
+      forget,
+      load: () => followedIn(sealing.table, stored, identity.id),
+      save: (position) => sealing.table.followedErasures(identity.id, position),
+      onTrouble: (error) => logger.warn({ err: error }, 'erasures cannot be followed; it will try again'),
+    });
+    // Before anything can be opened.
+    await erasures.start();
+    closings.push(() => erasures.stop());
+
     const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
     const projections = new ProjectionHost({
       ...{ reader: stored, codec: new EventCodec(closedFields), postgres, log, batchEvents, batchDelayMs },
@@ -166,6 +184,7 @@ export class Waybill {
         instanceId,
         store,
         keys: sealing,
+        forget,
         headAtStart,
         pool,
         channels,
@@ -224,6 +243,7 @@ export class Waybill {
     retention.start();
     closings.push(() => retention.stop());
     const engine = app.get(Engine);
+    reconsider = (subject) => engine.reconsider(subject);
     closings.push(() => engine.stop());
     closings.push(() => app.close());
 
@@ -231,6 +251,12 @@ export class Waybill {
     engine.start();
     return new Waybill(url, directory.path, isNew ? key : undefined, closings);
   }
+}
+
+/** A position beyond the end is of a log that was longer once. */
+async function followedIn(table: KeyTable, store: EventStore, logId: string): Promise<bigint> {
+  const followed = await table.erasuresFollowed(logId);
+  return followed <= (await store.head()) ? followed : 0n;
 }
 
 /** The event store that is configured, else the embedded log, whose folder is made if it is missing. */

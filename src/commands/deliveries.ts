@@ -38,6 +38,9 @@ const tooBusy = (retryAfterSeconds: number): Refused => {
 
 const ATTEMPT_ID = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d{1,9})-(\d{1,9})$/i;
 
+/** Why a delivery is cancelled that waits for nobody any more. */
+export const ERASED = 'the data of whoever it is for was erased';
+
 /** What people and service teams ask of deliveries. */
 export class Deliveries {
   readonly #intake: Intake;
@@ -109,6 +112,12 @@ export class Deliveries {
       ...(requester.traceparent !== undefined && { traceparent: requester.traceparent }),
     };
     return accepted(id, (await this.#send([{ id, command, envelope, known }]))[0]);
+  }
+
+  /** For a person who is not there any more. One that has ended meanwhile stays as it ended. */
+  async cancelErased(id: string, requester: Requester): Promise<void> {
+    const command = { type: 'Cancel', now: new Date().toISOString(), by: requester.actor, reason: ERASED } as const;
+    await this.change(id, command, requester, (organizationId) => organizationId === requester.organizationId);
   }
 
   /**

@@ -28,6 +28,9 @@ export const accessId = (organizationId: string): string => derivedId(WAYBILL, `
 /** The id of the stream of a configured provider. */
 export const providerId = (name: string): string => derivedId(WAYBILL, `provider:${name}`);
 
+/** The id of a data subject's own stream. */
+export const subjectId = (subject: string): string => derivedId(WAYBILL, `subject:${subject}`);
+
 /** Item `index` of a bulk has the identity of key and index; no single request's key can be the same. */
 export const bulkItemKey = (key: string, index: number): string => `${key}\u0000${index}`;
 

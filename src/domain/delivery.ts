@@ -125,7 +125,9 @@ export const delivery = {
   initial: absent,
   decide,
   evolve,
-  subject: (state: DeliveryState) => (state.tag === 'absent' ? undefined : state.request.subject),
+  /** Who was erased gets no new key for what an attempt under way still has to say. */
+  subject: (state: DeliveryState) =>
+    state.tag === 'absent' || state.request.erased ? undefined : state.request.subject,
 } as const;
 
 /** Problems that depend on the clock or on the delivery's own identity; the shape was checked at intake. */
@@ -257,7 +259,9 @@ function recordOutcome(
     };
     return record({ type: 'AttemptSucceeded', at: now, data });
   }
-  const { failure, retryAfterMs } = outcome;
+  const { retryAfterMs } = outcome;
+  // What a provider answers may repeat the address.
+  const failure = state.request.erased ? { ...outcome.failure, message: '[erased]' } : outcome.failure;
   const failed: DeliveryEvent = {
     type: 'AttemptFailed',
     at: now,
@@ -355,6 +359,7 @@ function cancel({ now, by, reason }: Extract<DeliveryCommand, { type: 'Cancel' }
 function retry({ now, by }: Extract<DeliveryCommand, { type: 'Retry' }>, state: Existing): Result {
   if (state.tag === 'ended' && state.as !== 'FAILED')
     return reject('CONFLICT', `this delivery is ${state.as.toLowerCase()} and cannot be retried; request it again`);
+  if (state.request.erased) return reject('CONFLICT', 'the data of whoever this delivery was for was erased');
   if (state.tag === 'held') return reject('CONFLICT', 'this delivery is held and was not attempted yet');
   const legs = state.legs.filter(({ progress }) => progress.tag === 'failed' || progress.tag === 'doubtful');
   const chosen = state.tag === 'ended' ? state.legs.filter(legIsOpen) : legs;

@@ -68,6 +68,9 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   RoleDefined: [],
   RoleRemoved: [],
   RolesAssigned: [],
+  SubjectErased: [],
+  LegalHoldPlaced: [],
+  LegalHoldReleased: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));

@@ -1,20 +1,23 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { DataSubjects, type Recipient } from '../commands/data-subjects.js';
 import { Deliveries } from '../commands/deliveries.js';
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import { isUuid } from '../commands/ids.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
+import type { DeliveryFilter } from '../projections/deliveries-query.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
-import { accessOf, type RequestContext, requestFor, scopeOf } from './request-context.js';
+import { accessOf, organizationFor, type RequestContext, requestFor, scopeOf } from './request-context.js';
 
 const MAX_BULK = 1_000;
 const MAX_PAGE = 200;
 
 interface Filter {
   readonly organizationId?: string | null;
+  readonly recipient?: Recipient | null;
   readonly [name: string]: unknown;
 }
 
@@ -23,6 +26,7 @@ interface Filter {
 export class DeliveryResolver {
   constructor(
     private readonly deliveries: Deliveries,
+    private readonly subjects: DataSubjects,
     private readonly presenter: DeliveryPresenter,
     private readonly reads: ReadModels,
   ) {}
@@ -117,7 +121,7 @@ export class DeliveryResolver {
   ) {
     const size = first ?? 50;
     if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-    return await this.reads.deliveries(context, filter ?? {}, size, after ?? undefined);
+    return await this.reads.deliveries(context, this.#named(context, filter ?? {}), size, after ?? undefined);
   }
 
   @Subscription()
@@ -127,6 +131,13 @@ export class DeliveryResolver {
     @Args('organizationId') organizationId?: string | null,
   ) {
     return this.reads.updates(scopeOf(context, organizationId), id?.toLowerCase());
+  }
+
+  /** A person is looked for by name: read models have no addresses. */
+  #named(context: RequestContext, { recipient, ...filter }: Filter): DeliveryFilter {
+    if (!recipient) return filter;
+    const organizationId = organizationFor(context, filter.organizationId, 'filter.organizationId');
+    return { ...filter, organizationId, subject: unwrap(this.subjects.find(recipient, organizationId)).subject };
   }
 
   async #change(context: RequestContext, id: string, command: DeliveryCommand): Promise<PresentedDelivery> {

@@ -98,6 +98,12 @@ export class ReadModels {
     return await this.#rows.destinations(await this.#reads.destinations.list(organizations, type));
   }
 
+  /** Deliveries to a person that have not ended, as far as the read models know within the bound of their patience. */
+  async openDeliveriesOf(subject: string, organizationId: string): Promise<string[]> {
+    await this.#reads.projections.waitFor(await this.#head(), this.#patienceMs);
+    return await this.#reads.deliveries.openOf(subject, organizationId);
+  }
+
   /** Where an organization's deliveries go when they name no target, all changes made so far included. */
   async defaultDestinations(organizationId: string): Promise<string[]> {
     if (!(await this.#reads.projections.waitFor(await this.#head(), this.#patienceMs)))

@@ -12,6 +12,8 @@ import { type ProcessLock, takeProcessLock } from './process-lock.js';
  *     instance.id    a uuid made at first start; moves with the folder
  *     admin.key      the administrator's key, unless WAYBILL_ADMIN_KEY gives it
  *     waybill.lock   held by the running instance
+ *     keys.json      the key ring, unless WAYBILL_KEY_RING_FILE or WAYBILL_KEY_RING names another
+ *     destroyed-keys the ids of keys that were destroyed (destroyed-keys-file.ts)
  *     postgres…      see embedded-postgres.ts
  */
 

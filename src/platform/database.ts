@@ -9,6 +9,7 @@ import { Suspensions1780400000000 } from './migrations/1780400000000-suspensions
 import { Circuits1780500000000 } from './migrations/1780500000000-circuits.js';
 import { TenantPolicies1781000000000 } from './migrations/1781000000000-tenant-policies.js';
 import { DataKeys1782000000000 } from './migrations/1782000000000-data-keys.js';
+import { Erasure1782100000000 } from './migrations/1782100000000-erasure.js';
 import { BlueGreen1783000000000 } from './migrations/1783000000000-blue-green.js';
 import { Parking1783100000000 } from './migrations/1783100000000-parking.js';
 import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
@@ -46,6 +47,7 @@ const migrations = [
   Audit1784000000000,
   AuditSearch1784100000000,
   ProviderReasons1785000000000,
+  Erasure1782100000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

@@ -27,6 +27,7 @@ export class DeliveryEntity implements DeliveryRow {
   @Column('text', { name: 'idempotency_key', nullable: true }) idempotencyKey!: string | null;
   @Column('text', { array: true }) channels!: readonly Channel[];
   @Column('uuid', { name: 'destination_ids', array: true }) destinationIds!: readonly string[];
+  @Column('text', { array: true }) subjects!: readonly string[];
   @Column('boolean', { name: 'dead_lettered' }) deadLettered!: boolean;
   @Column('timestamptz', { name: 'requested_at', transformer: instant }) requestedAt!: Instant;
   @Column('timestamptz', { name: 'scheduled_at', nullable: true, transformer: instant }) scheduledAt!: Instant | null;
@@ -46,6 +47,8 @@ export interface DeliveryFilter {
   readonly destinationId?: string | null;
   /** Recipients are not kept yet: matches nothing. */
   readonly recipientId?: string | null;
+  /** A person's name; see `DeliveryRow.subjects`. */
+  readonly subject?: string | null;
   readonly tag?: string | null;
   readonly correlationId?: string | null;
   readonly deadLettered?: boolean | null;
@@ -135,6 +138,15 @@ export class DeliveryQueries {
       totalCount: () => this.#reads.as(scope, ({ manager }) => matching(manager).getCount()),
     };
   }
+
+  /** An organization's deliveries to a person that have not ended, in no order. */
+  async openOf(subject: string, organizationId: string): Promise<string[]> {
+    const scope = [organizationId];
+    return await this.#reads.as(scope, async ({ manager }) => {
+      const open = restricted(visible(manager, scope), { subject, status: ['HELD', 'QUEUED', 'PROCESSING'] });
+      return (await open.getMany()).map(({ id }) => id);
+    });
+  }
 }
 
 function visible(manager: EntityManager, organizations: Organizations): Query {
@@ -155,6 +167,7 @@ const conditions: { readonly [Field in keyof DeliveryFilter]-?: string } = {
   channel: 'd.channels @> array[:channel]::text[]',
   destinationId: 'd.destinationIds @> array[:destinationId]::uuid[]',
   recipientId: 'false',
+  subject: "d.subjects @> array[:subject]::text[] and d.subjects <> '{}'",
   tag: 'd.tags @> array[:tag]::text[]',
   correlationId: 'd.correlationId = :correlationId',
   deadLettered: 'd.deadLettered = :deadLettered',

@@ -20,6 +20,8 @@ export interface DeliveryRow {
   /** Of all planned routes, fallbacks included; as are `destinationIds`. */
   readonly channels: readonly Channel[];
   readonly destinationIds: readonly string[];
+  /** The persons it is to, of all planned routes, by the names that tell nobody who they are. */
+  readonly subjects: readonly string[];
   readonly deadLettered: boolean;
   readonly requestedAt: Instant;
   readonly scheduledAt: Instant | null;
@@ -52,9 +54,11 @@ export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
   const { request, requestedAt } = state;
   const channels: Channel[] = [];
   const destinationIds: string[] = [];
+  const subjects: string[] = [];
   for (const { routes } of request.legs)
-    for (const { channel, destinationId } of routes) {
+    for (const { channel, destinationId, subject } of routes) {
       channels.push(channel);
+      if (subject !== undefined) subjects.push(subject);
       if (destinationId !== undefined) destinationIds.push(destinationId);
     }
   const legs = state.legs.map((leg) => legRow(snapshot, leg));
@@ -71,6 +75,7 @@ export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
     idempotencyKey: request.idempotencyKey ?? null,
     channels: distinct(channels),
     destinationIds: distinct(destinationIds),
+    subjects: distinct(subjects),
     deadLettered: legs.some((leg) => leg.deadLettered),
     requestedAt,
     scheduledAt: request.scheduledAt ?? null,
@@ -113,6 +118,7 @@ const columns: readonly Column<DeliveryRow>[] = [
   { name: 'idempotency_key', type: 'text', of: (row) => row.idempotencyKey },
   { name: 'channels', type: 'text[]', of: (row) => row.channels },
   { name: 'destination_ids', type: 'uuid[]', of: (row) => row.destinationIds },
+  { name: 'subjects', type: 'text[]', of: (row) => row.subjects },
   { name: 'dead_lettered', type: 'boolean', of: (row) => row.deadLettered },
   { name: 'requested_at', type: 'timestamptz', of: (row) => row.requestedAt },
   { name: 'scheduled_at', type: 'timestamptz', of: (row) => row.scheduledAt },

@@ -1,3 +1,4 @@
+import { ERASED } from '../commands/deliveries.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
 import type { DeliveryState, Leg } from '../domain/delivery-state.js';
 import { deliveryStatus, isClosed } from '../domain/delivery-status.js';
@@ -14,9 +15,6 @@ export interface Reaction {
   /** Deliveries whose end this one waits for. */
   readonly awaits: readonly string[];
 }
-
-/** Why a delivery is cancelled that waits for nobody any more. */
-export const ERASED = 'the data of whoever it is for was erased';
 
 const nothing: Reaction = { commands: [], attempts: [], awaits: [] };
 

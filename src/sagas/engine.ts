@@ -203,6 +203,17 @@ export class Engine {
     return new Date(this.#leases.clock.nowMs());
   }
 
+  /** Reads again what it has in memory of deliveries to a person, whose data nobody can read any more. */
+  async reconsider(subject: string): Promise<void> {
+    for (const process of this.#processes.concerning(subject)) {
+      const stream = await this.#parts.reader.readStream(`${STREAMS}${process.id}`);
+      if (this.#processes.get(process.id) !== process || process.trouble) continue;
+      this.#callOff(process);
+      this.#processes.refold(process, stream, this.#parts.codec);
+      if (this.#isLive(process.partition)) this.#act(process);
+    }
+  }
+
   /** Returns at once; `status()` tells when it runs. */
   start(): void {
     this.#state = 'claiming';

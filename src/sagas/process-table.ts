@@ -67,6 +67,16 @@ export class ProcessTable {
     return [...this.#processes.values()].filter(({ partition }) => partitions.has(partition));
   }
 
+  /** Those that go to a person, among others perhaps. */
+  concerning(subject: string): Process[] {
+    return [...this.#processes.values()].filter(
+      ({ state }) =>
+        state.tag !== 'absent' &&
+        (state.request.subject === subject ||
+          state.legs.some(({ routes }) => routes.some((route) => route.subject === subject))),
+    );
+  }
+
   add(id: string, stored: boolean): Process {
     const process: Process = {
       id,

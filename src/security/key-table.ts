@@ -49,6 +49,43 @@ export class KeyTable {
     );
   }
 
+  /** The living keys of a person, of the groups it is in too. */
+  async ofPerson(subject: string): Promise<{ readonly id: string; readonly createdAt: string }[]> {
+    const { rows } = await this.#pool.query<{ id: string; createdAt: Date }>(
+      `select id, created_at as "createdAt" from waybill_keys.data_keys
+       where destroyed_at is null and (subject = $1 or members @> array[$1]) order by created_at, id`,
+      [subject],
+    );
+    return rows.map(({ id, createdAt }) => ({ id, createdAt: createdAt.toISOString() }));
+  }
+
+  /** Destroys keys, those that are not there too: an older database must not bring them back. */
+  async destroy(ids: readonly string[], subject: string, organizationId: string): Promise<void> {
+    await this.#pool.query(
+      `insert into waybill_keys.data_keys (id, subject, organization_id, key_version, destroyed_at)
+       select id, $2, $3, 0, now() from unnest($1::text[]) as gone (id)
+       on conflict (id) do update set wrapped = null, destroyed_at = now() where data_keys.destroyed_at is null`,
+      [ids, subject, organizationId],
+    );
+  }
+
+  /** Up to where the erasures of this log were followed. */
+  async erasuresFollowed(logId: string): Promise<bigint> {
+    const { rows } = await this.#pool.query<{ position: string }>(
+      'select erasures_position as position from waybill_keys.installation where erasures_log = $1',
+      [logId],
+    );
+    return BigInt(rows[0]?.position ?? 0);
+  }
+
+  async followedErasures(logId: string, position: bigint): Promise<void> {
+    await this.#pool.query(
+      `update waybill_keys.installation set erasures_log = $1, erasures_position =
+         case when erasures_log = $1 then greatest(erasures_position, $2) else $2 end`,
+      [logId, position],
+    );
+  }
+
   /** The living keys of subjects, and keys by id, living or not. */
   async find(subjects: readonly string[], ids: readonly string[]): Promise<KeyRow[]> {
     const { rows } = await this.#pool.query<KeyRow>({

@@ -43,6 +43,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.auditTrail': sensitive('VIEW_AUDIT'),
   // Everybody's entries, as they are recorded.
   'Query.auditBundle': sensitive('installation'),
+  'Query.subjectReport': sensitive('VIEW_AUDIT'),
 
   'Mutation.createDestination': needs('MANAGE_PROVIDERS'),
   'Mutation.updateDestination': needs('MANAGE_PROVIDERS'),
@@ -65,6 +66,9 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.defineRole': sensitive('ADMIN'),
   'Mutation.removeRole': sensitive('ADMIN'),
   'Mutation.assignRoles': sensitive('ADMIN'),
+  'Mutation.eraseSubject': sensitive('ADMIN'),
+  'Mutation.placeLegalHold': sensitive('ADMIN'),
+  'Mutation.releaseLegalHold': sensitive('ADMIN'),
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
   'Mutation.rebuildProjection': sensitive('installation'),

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { DataSubjectEvent } from '../../src/domain/data-subject.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
 import type { ProviderEvent } from '../../src/domain/provider.js';
@@ -11,7 +12,7 @@ import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { SealedFields } from '../../src/event-store/sealed-fields.js';
 import { MemoryKeys } from '../support/keys.js';
 
-type Event = DeliveryEvent | DestinationEvent | ProviderEvent;
+type Event = DataSubjectEvent | DeliveryEvent | DestinationEvent | ProviderEvent;
 type DataOf<Type extends Event['type']> = Extract<Event, { type: Type }>['data'];
 
 const text = fc.string({ unit: 'binary' });
@@ -111,6 +112,9 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
   DestinationCircuitClosed: nothing,
   ProviderCircuitOpened: fc.record({ ...circuit, name: text, channel: fc.constantFrom(...CHANNELS) }),
   ProviderCircuitClosed: fc.record({ name: text }),
+  SubjectErased: fc.record({ organizationId: uuid, subject: text, keys: fc.array(text), by: text, reason: text }),
+  LegalHoldPlaced: fc.record({ subject: text, by: text, reason: text }),
+  LegalHoldReleased: fc.record({ subject: text, by: text, reason: text }),
 };
 
 const envelope = fc.record(
