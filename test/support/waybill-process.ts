@@ -67,7 +67,7 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const NODE_OPTIONS = ['--max-semi-space-size=64'];
 /** First start on a slow machine: compiling, initdb and migrations. */
 const START_TIMEOUT_MS = 120_000;
-const READY = /Waybill is ready at (http:\/\/\S+)\/graphql/;
+const READY = /Waybill is ready at (https?:\/\/\S+)\/graphql/;
 const KEPT_OUTPUT = 1024 * 1024;
 /** Enough for the load of bench/; every idle one is closed after 4 s. */
 const CONNECTIONS = 128;
