@@ -44,6 +44,8 @@ export interface Order<State, Command> {
   readonly known?: Known<State>;
   /** The command was made from `known` and means nothing for another state: a conflict is answered as CONFLICT. */
   readonly onlyIfKnown?: boolean;
+  /** Asked just before each append, as reading may have taken long; a no is answered as CONFLICT. Default: yes. */
+  readonly mayAppend?: () => boolean;
 }
 
 /** Somebody else keeps winning the race for this stream: more than a person or a crash can explain. */
@@ -97,6 +99,8 @@ export class CommandExecutor {
         if (!decision.ok) results[task.index] = decision;
         else if (decision.events.length === 0)
           results[task.index] = { ok: true, ...known, events: [], position: undefined };
+        else if (task.order.mayAppend?.() === false)
+          results[task.index] = reject('CONFLICT', `this ${decider.category} is another instance’s by now`);
         else appends.push({ task, known, events: decision.events });
       }
       open = [];

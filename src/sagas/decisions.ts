@@ -65,7 +65,9 @@ export class Decisions {
       }
       try {
         const known = { state: process.state, revision: process.revision };
-        const result = await order({ id, command, envelope, known });
+        const result = await order({ id, command, envelope, known, mayAppend: () => mayStore(id) });
+        // A refusal may only mean that the lease was in doubt.
+        if (!result.ok && !mayStore(id)) continue;
         const isNews = result.ok && result.position !== undefined;
         if (!isNews && mayBeStored && (await this.#isStored(process, commandId))) return true;
         if (!result.ok) {

@@ -154,7 +154,8 @@ export class ProcessTable {
 
   /** Has the next checkpoint look at it. */
   touch(process: Process): void {
-    this.#changed.add(process);
+    // What has left is another instance's, or stored.
+    if (this.#processes.get(process.id) === process) this.#changed.add(process);
   }
 
   /** What changed since this was last asked. */
@@ -170,7 +171,7 @@ export class ProcessTable {
 
   /** For a checkpoint that could not be stored. */
   giveBack(processes: readonly Process[]): void {
-    for (const process of processes) this.#changed.add(process);
+    for (const process of processes) this.touch(process);
   }
 
   startWaiting(waiter: string, dependency: string): void {

@@ -211,13 +211,14 @@ function followUps(random: Random, { delivery, approval }: PlannedRequest, insta
       steps.push({ atMs: overMs + random.between(-20, 20), do: what, delivery, by: random.int(0, 1) });
     }
   }
-  if (random.chance(0.06)) {
-    const atMs = random.between(5, 200);
+  if (random.chance(0.08)) {
+    // While an attempt may be under way, or at any time.
+    const atMs = random.between(5, random.chance(0.6) ? 35 : 300);
     steps.push({ atMs, do: 'cancel', delivery, by: 0 });
-    if (random.chance(0.5)) {
+    if (random.chance(0.6)) {
       const instance = random.int(0, instances - 1);
       const common = { instance, backAfterMs: random.between(50, 2_000), isSameOwner: random.chance(0.6) };
-      steps.push({ atMs: atMs + random.between(0, 60), do: 'crash', ...common });
+      steps.push({ atMs: atMs + random.between(0, 20), do: 'crash', ...common });
     }
   }
   return steps;
