@@ -158,7 +158,7 @@ export class Checkpointer {
         this.#parts.onLost(lost);
         return;
       }
-      leases.renewed(askedAtMs);
+      leases.renewed(held, askedAtMs);
     } catch (error) {
       processes.giveBack(changed);
       if (!this.#isFailing) log.warn('the engine cannot store its checkpoints for now', { err: error });

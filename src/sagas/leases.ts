@@ -15,7 +15,8 @@ export class Leases {
   readonly #isAlone: boolean;
   readonly #epochs = new Map<number, bigint>();
   readonly #leaving = new Set<number>();
-  #validUntilMs = Number.NEGATIVE_INFINITY;
+  /** By `performance.now()`, for each partition: those that come later were not part of a renewal under way. */
+  readonly #validUntilMs = new Map<number, number>();
   #instances = 1;
 
   /** @param isAlone a lock has proved that no other instance can be alive: leases are then for ever */
@@ -42,7 +43,8 @@ export class Leases {
 
   /** Whether anything may be done and stored for the partition right now. */
   isValid(partition: number): boolean {
-    return this.#epochs.has(partition) && (this.#isAlone || performance.now() < this.#validUntilMs);
+    const untilMs = this.#validUntilMs.get(partition);
+    return untilMs !== undefined && (this.#isAlone || performance.now() < untilMs);
   }
 
   /** Whether new work may be begun in it. */
@@ -66,8 +68,7 @@ export class Leases {
     if (wanted <= 0) return [];
     const claims = await this.#store.claim(wanted, this.partitions, this.#isAlone);
     for (const { partition, epoch } of claims) this.#epochs.set(partition, epoch);
-    // The older leases were renewed before, so the earlier end of all is theirs.
-    if (this.#epochs.size === claims.length) this.renewed(askedAtMs);
+    this.renewed(claims, askedAtMs);
     return claims;
   }
 
@@ -80,13 +81,14 @@ export class Leases {
   }
 
   /** @param askedAtMs `performance.now()` from before the renewal was asked for */
-  renewed(askedAtMs: number): void {
-    this.#validUntilMs = askedAtMs + VALID_MS;
+  renewed(held: readonly { readonly partition: number }[], askedAtMs: number): void {
+    for (const { partition } of held) if (this.has(partition)) this.#validUntilMs.set(partition, askedAtMs + VALID_MS);
   }
 
   drop(partitions: readonly number[]): void {
     for (const partition of partitions) {
       this.#epochs.delete(partition);
+      this.#validUntilMs.delete(partition);
       this.#leaving.delete(partition);
     }
   }

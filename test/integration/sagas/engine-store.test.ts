@@ -108,13 +108,17 @@ describe('leases', () => {
 
   it('are over for their owner before they are over for others, whatever the database does', async () => {
     const leases = new Leases(one, false);
-    await leases.claim();
+    const claims = await leases.claim();
     expect(leases.isValid(0)).toBe(true);
-    leases.renewed(performance.now() - 8_001);
+    // One that was not part of a renewal is no longer valid for it.
+    leases.renewed(claims, performance.now() - 8_001);
+    leases.renewed(
+      claims.filter(({ partition }) => partition !== 0),
+      performance.now(),
+    );
     expect([leases.isValid(0), leases.has(0)]).toEqual([false, true]);
     const alone = new Leases(other, true);
-    await alone.claim();
-    alone.renewed(performance.now() - 60_000);
+    alone.renewed(await alone.claim(), performance.now() - 60_000);
     expect(alone.isValid(0)).toBe(true);
   });
 
