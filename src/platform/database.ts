@@ -42,12 +42,12 @@ const migrations = [
   Circuits1780500000000,
   TenantPolicies1781000000000,
   DataKeys1782000000000,
+  Erasure1782100000000,
   BlueGreen1783000000000,
   Parking1783100000000,
   Audit1784000000000,
   AuditSearch1784100000000,
   ProviderReasons1785000000000,
-  Erasure1782100000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

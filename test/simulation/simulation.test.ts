@@ -25,7 +25,7 @@ it(`every invariant holds in ${SEEDS} seeds, which leave nothing out`, { timeout
     }
     for (const [what, count] of outcome.counts) counts.set(what, (counts.get(what) ?? 0) + count);
   }
-  const ofDeliveries = /^(Delivery|Schedule|Dependency|Approval|Attempt|Retry|Fallback|Leg|Event)/;
+  const ofDeliveries = /^(Delivery|Schedule|Dependency|Approval|Attempt|Retry|Fallback|LegDead|Event)/;
   const events = [...eventVersions.keys()].filter((type) => ofDeliveries.test(type));
   const faults = ['crash', 'shut down', 'stop', 'clock jump', 'truncate', 'disturb', 'stall', 'weather', 'poison'];
   const answers = ['accepted', 'accepted, keep silent', 'lost, break off', 'refused as RATE_LIMIT'];
