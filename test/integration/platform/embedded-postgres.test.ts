@@ -277,8 +277,9 @@ describe('a server that dies', () => {
     const tries = async () => (await readFile(join(dataDir, 'postgres.log'), 'utf8')).split('FATAL').length - 1;
     await until(async () => (await tries()) >= 3);
     await writeFile(settings, '');
-    await until(() => server.pid !== pid);
-    expect(said).toEqual([DEATH, expect.stringMatching(/^PostgreSQL does not start: .*no_such_setting/), RECOVERY]);
+    await until(() => server.pid !== pid && said.length > 2);
+    // The first reason may be that what the dead one has left behind is still going.
+    expect(said).toEqual([DEATH, expect.stringMatching(/^PostgreSQL does not start: /), RECOVERY]);
     await server.stop();
   });
 
