@@ -1,0 +1,134 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { unusedPort } from '../support/peers/http-peer.js';
+import { REPOSITORY, removeDataDir } from '../support/waybill-process.js';
+
+/** docs/audit/walkthrough.md, run as it is written: in a folder of its own, on other ports, without npm. */
+const walkthrough = readFileSync(join(REPOSITORY, 'docs/audit/walkthrough.md'), 'utf8');
+const blocks = [...walkthrough.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block ?? '');
+const [start, receive, helpers, ...steps] = blocks as [string, string, string, ...string[]];
+
+let cwd: string;
+let ports: { api: number; hook: number };
+const running: ChildProcess[] = [];
+
+const adapted = (command: string) =>
+  command
+    .replaceAll('3000', String(ports.api))
+    .replaceAll('4000', String(ports.hook))
+    .replace('npm start', `node '${join(REPOSITORY, 'bin/waybill.mjs')}' start`)
+    .replaceAll('node bin/', `node ${REPOSITORY}/bin/`)
+    .replaceAll('node docs/', `node ${REPOSITORY}/docs/`);
+
+const environment = () => ({ ...process.env, PORT: String(ports.api), WAYBILL_DATA: join(cwd, '.waybill') });
+
+async function keep(command: string, isReady: (output: string) => Promise<boolean> | boolean): Promise<void> {
+  const child = spawn('bash', ['-c', `exec env ${adapted(command)}`], { cwd, env: environment(), detached: true });
+  running.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  await expect.poll(() => isReady(output), { timeout: 120_000, interval: 100 }).toBe(true);
+}
+
+/** @returns what it has printed, and how its last command ended */
+async function run(commands: string): Promise<{ output: string; code: number }> {
+  return await new Promise((resolve) => {
+    const script = `${adapted(helpers)}\n${adapted(commands)}`;
+    execFile('bash', ['-c', script], { cwd, env: environment() }, (error, stdout, stderr) =>
+      resolve({ output: stdout + stderr, code: error ? Number(error.code) : 0 }),
+    );
+  });
+}
+
+beforeAll(async () => {
+  cwd = await mkdtemp(join(tmpdir(), 'waybill-walkthrough-'));
+  ports = { api: await unusedPort(), hook: await unusedPort() };
+});
+
+afterAll(async () => {
+  for (const child of running) {
+    if (child.exitCode !== null) continue;
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  }
+  await removeDataDir(join(cwd, '.waybill'));
+  await rm(cwd, { recursive: true, force: true });
+});
+
+test('the auditor’s session works as written', { timeout: 600_000 }, async () => {
+  expect(steps).toHaveLength(7);
+  const [happened, recorded, signed, published, entry, whole, forged] = steps as [
+    ...[string, string, string, string, string, string, string],
+  ];
+  await keep(receive, () =>
+    fetch(`http://127.0.0.1:${ports.hook}`).then(
+      () => true,
+      () => false,
+    ),
+  );
+  await keep(start, (output) => output.includes('Waybill is ready at'));
+
+  const story = await run(happened);
+  expect(story.output).toContain('signing secret, shown this once: whsec_');
+  expect(story.output).toMatch(/DeliveryRequested[\s\S]*ApprovalGranted[\s\S]*AttemptSucceeded\nDELIVERED\n/);
+
+  const trail = await run(recorded);
+  expect(trail.output).toMatch(/attempt 1 {2}\S+ {2}WEBHOOK by webhook {2}SUCCEEDED/);
+  expect(trail.output).toContain('"actor":"admin","action":"ApprovalGranted"');
+
+  const proof = await run(signed);
+  expect(proof, proof.output).toMatchObject({ code: 0 });
+  expect(proof.output).toMatch(/^waybill\.log\/[0-9a-f-]{36}\n\d+\n/);
+  expect(proof.output).toContain('as they were recorded');
+  expect(proof.output).toContain('{"ok":true,');
+  expect(await run(published)).toMatchObject({ code: 0, output: expect.stringContaining('as they were recorded') });
+  expect((await run(entry)).output).toMatch(/^\[\d+,"\S{44}","\S{44}",\["delivery-\S+,"ApprovalGranted"/);
+  expect(await run(whole)).toMatchObject({ code: 0, output: expect.stringContaining('as the event log has them') });
+
+  const index = /^\[(\d+),/.exec((await run(entry)).output)?.[1];
+  const found = await run(forged);
+  expect(found).toMatchObject({ code: 1, output: expect.stringContaining(`Entry ${index}:`) });
+  expect(found.output).toContain(`"firstBadIndex":${index},`);
+
+  // What the session has no use for: the other commands, and how they end when something is wrong.
+  const cli = (command: string) => run(`waybill ${command}`);
+  expect((await cli('projections')).output).toMatch(/^NAME +VERSION/);
+  expect((await cli('dead-letters list --json')).output).toBe('{"deliveries":[],"endCursor":null}\n');
+  expect((await cli('destinations list')).output).toContain('regulator');
+  expect(await cli('deliveries show nothing')).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('no delivery nothing'),
+  });
+  expect(await cli('deliveries list --first 0')).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('from 1 to 200'),
+  });
+  expect(await cli('projections --key wrong')).toMatchObject({ code: 1 });
+  expect(await cli('projections --url http://127.0.0.1:1')).toMatchObject({
+    code: 1,
+    output: 'Waybill does not answer at http://127.0.0.1:1.\n',
+  });
+  expect(await cli('migrate')).toMatchObject({ code: 1, output: expect.stringContaining('DATABASE_URL is not set') });
+  const doctor = JSON.parse((await cli('doctor --json')).output) as { what: string; state: string }[];
+  expect(doctor.filter(({ state }) => state !== 'ok')).toEqual([]);
+  expect(doctor.map(({ what }) => what)).toContain('server');
+  expect(await run('chmod 644 .waybill/audit-key.pem; waybill doctor')).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('chmod 600'),
+  });
+  expect(
+    (
+      await run(
+        'source <(waybill completion bash); COMP_WORDS=(waybill audit v); COMP_CWORD=2; _waybill; echo $COMPREPLY',
+      )
+    ).output,
+  ).toBe('verify\n');
+});
