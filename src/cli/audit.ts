@@ -15,7 +15,9 @@ interface Checkpoint {
 
 /** `waybill audit …`: evidence for people who need not trust this program. */
 export function addAuditCommands(program: Command, env: Environment): void {
-  const audit = program.command('audit').description('export, check and sign the audit trail (docs/audit/bundle.md)');
+  const audit = program
+    .command('audit')
+    .description('export, check and sign the audit trail (docs/audit/walkthrough.md)');
 
   asking(audit.command('export'))
     .description('write a bundle: entries, proofs, checkpoints and public keys, to be checked without Waybill')
