@@ -28,7 +28,9 @@ import {
   DestinationOrderHandler,
 } from './commands/orders.js';
 import { ProviderDirectory } from './commands/provider-directory.js';
+import { ProviderReports } from './commands/provider-reports.js';
 import { RecordedHealth } from './commands/recorded-health.js';
+import { Suppressions } from './commands/suppressions.js';
 import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { IDENTITY, isLive, permissionsOf } from './domain/access.js';
 import { delivery } from './domain/delivery.js';
@@ -54,6 +56,7 @@ import { ReadModels } from './graphql/read-models.js';
 import { isOrganization } from './graphql/request-context.js';
 import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
 import { SealedRows } from './graphql/sealed-rows.js';
+import { SuppressionResolver } from './graphql/suppression.resolver.js';
 import { HealthController } from './http/health.controller.js';
 import { Readiness } from './http/readiness.js';
 import type { Keys } from './keys.js';
@@ -108,7 +111,12 @@ export class AppModule {
       { head: () => store.head(), atStart: infrastructure.headAtStart },
       config.projections.readYourWritesTimeoutMs,
     );
+    const suppressions = new Suppressions(executor, keys.subjects, (channel, address) =>
+      catalog.addressProblem(channel, address),
+    );
+    const suppressed: Suppressions['among'] = (...query) => suppressions.among(...query);
     const intake = new Intake({
+      suppressed,
       catalog,
       directory,
       reader: store,
@@ -129,6 +137,17 @@ export class AppModule {
         { provide: LiveSockets, useValue: sockets },
         { provide: DeliveryPresenter, useValue: presenter },
         { provide: ReadModels, useValue: readModels },
+        { provide: Suppressions, useValue: suppressions },
+        {
+          provide: ProviderReports,
+          inject: [Deliveries],
+          useFactory: (deliveries: Deliveries) =>
+            new ProviderReports({
+              deliveries,
+              suppressions,
+              findMessage: (id, source) => reads.attempts.byProviderMessage(id, source),
+            }),
+        },
         {
           provide: ConnectionTester,
           inject: [Destinations],
@@ -182,11 +201,13 @@ export class AppModule {
                 },
                 disableDestination: (id, reason) => destinations.note(id, { type: 'DisableDestination', reason }),
                 log: engineLog(logger),
+                suppressed,
               },
               {
                 ...config.engine,
                 isAlone: infrastructure.isAlone,
                 ...(config.region !== undefined && { region: config.region }),
+                ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
               },
             ),
         },
@@ -222,6 +243,7 @@ export class AppModule {
         DestinationResolver,
         InsightResolver,
         OperationsResolver,
+        SuppressionResolver,
         ProviderResolver,
         AccessResolver,
         DateTimeScalar,
@@ -232,19 +254,22 @@ export class AppModule {
   }
 }
 
-function graphql(
-  { config, adminKey, logger, accessRecorder }: Infrastructure,
-  accesses: AccessDirectory,
-  sockets: LiveSockets,
-): DynamicModule {
+/** Who hears of denied accesses. */
+export function accessLogOf({ logger, accessRecorder }: Pick<Infrastructure, 'logger' | 'accessRecorder'>): AccessLog {
   const access = logger.child({ part: 'access' });
   const denials = new LoggedDenials((fields, message) => access.warn(fields, message));
-  const accessLog: AccessLog = {
+  return {
     record(access) {
       denials.record(access);
       accessRecorder.record(access);
     },
   };
+}
+
+function graphql(infrastructure: Infrastructure, accesses: AccessDirectory, sockets: LiveSockets): DynamicModule {
+  const { config, adminKey, logger } = infrastructure;
+  const access = logger.child({ part: 'access' });
+  const accessLog = accessLogOf(infrastructure);
   const { maxFailures, failureWindowSeconds } = config.auth;
   const rules = { permissionsOf, isLive };
   const tokens = new Tokens(config.auth.oidc, {

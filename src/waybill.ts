@@ -4,17 +4,19 @@ import { join, resolve } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Logger } from 'pino';
-import { AppModule } from './app.module.js';
+import { AppModule, accessLogOf } from './app.module.js';
 import { AccessRecorder } from './audit/access-recorder.js';
 import { Audit } from './audit/audit.js';
 import { CheckpointFiles } from './audit/checkpoint-files.js';
 import { readVerifiers } from './audit/checkpoint-store.js';
 import { Publications } from './audit/publications.js';
 import { AuditWorkerHost } from './audit/worker-host.js';
+import { callbackDoors } from './callback-doors.js';
 import { createChannels } from './channels/registry.js';
 import { AccessDirectory } from './commands/access-directory.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Erasures, type Forget } from './commands/erasures.js';
+import { ProviderReports } from './commands/provider-reports.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
@@ -25,6 +27,7 @@ import { FileRetention } from './file-retention.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
+import { serveCallbacks } from './http/callbacks.js';
 import { addSecurityHeaders } from './http/security-headers.js';
 import { followCertificate, MIN_VERSION, readCertificate } from './http/tls.js';
 import { openKeys } from './keys.js';
@@ -217,6 +220,12 @@ export class Waybill {
     }
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     keepVariablesAside(app.getHttpAdapter().getInstance());
+    await serveCallbacks(app.getHttpAdapter().getInstance(), {
+      reports: app.get(ProviderReports),
+      accessLog: accessLogOf({ logger, accessRecorder }),
+      find: callbackDoors(channels.registry, app.get(DestinationDirectory), config.providers as never),
+      publicUrl: config.publicUrl,
+    });
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);
     destinations.follow(store, headAtStart, following.signal);

@@ -7,6 +7,7 @@ import type {
   Instant,
   JsonObject,
   Priority,
+  ProviderReport,
 } from '../domain/vocabulary.js';
 
 /**
@@ -37,6 +38,11 @@ export interface ChannelAdapter {
    * could not be finished; what remains is found again the next time.
    */
   cleanUp?(config: JsonObject, options: CleanUpOptions): Promise<CleanUp>;
+  /**
+   * Reads what the provider posts to us about messages it has accepted, after having made sure that it is from there.
+   * Missing where the provider posts nothing. Never throws for what a stranger can send.
+   */
+  parseCallback?(request: CallbackRequest, config: JsonObject): Promise<Callback> | Callback;
   /** The configuration with its recipient replaced: how a bare address uses a configured provider. */
   withAddress(config: JsonObject, address: string): JsonObject;
   /** Problems of a bare address (e-mail address, E.164 number, URL), empty when it is good. */
@@ -86,6 +92,8 @@ export interface OutgoingMessage {
   /** Of the request. What providers that know labels group their statistics by. */
   readonly tags?: readonly string[];
   readonly priority?: Priority;
+  /** Where the provider is to report to, for providers that take it with each message; missing when we have no public URL. */
+  readonly callbackUrl?: string;
 }
 
 export interface SendOptions {
@@ -146,6 +154,28 @@ export type SendOutcome =
       /** The request may have taken effect although no answer came: where nothing protects the receiver, as after a crash. */
       readonly inDoubt?: boolean;
     };
+
+export interface CallbackRequest {
+  readonly method: string;
+  /** As the provider called it: signatures cover it. */
+  readonly url: string;
+  /** Names in lower case. */
+  readonly headers: { readonly [name: string]: string | string[] | undefined };
+  readonly body: Buffer;
+  /** For the age of signatures. */
+  readonly now: Date;
+}
+
+export type Callback =
+  /** `reply`: the body that the provider expects; nothing by default. */
+  | { readonly kind: 'verified'; readonly reports: readonly ProviderReport[]; readonly reply?: CallbackReply }
+  /** It is not from the provider, or cannot be known to be. `reason` for the access log: short, without content. */
+  | { readonly kind: 'refused'; readonly reason: string };
+
+export interface CallbackReply {
+  readonly contentType: string;
+  readonly body: string;
+}
 
 export interface ConnectionTest {
   readonly ok: boolean;

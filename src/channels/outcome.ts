@@ -36,7 +36,12 @@ export function presentable(words: string, message: OutgoingMessage, secrets: re
     .filter((value) => value.length >= SHORTEST_VALUE && words.includes(value))
     .sort((a, b) => b.length - a.length); // the longest first, so that no part of it stays behind
   const unquoted = whole.reduce((text, value) => text.replaceAll(value, HIDDEN), words).slice(0, DETAIL_LIMIT);
-  return withoutQuotations(unquoted, values.join('\n').toLowerCase())
+  return withoutAddresses(withoutQuotations(unquoted, values.join('\n').toLowerCase()));
+}
+
+/** Words in one line, without e-mail addresses and phone numbers. */
+export function withoutAddresses(words: string): string {
+  return words
     .replace(/[^\s<>"'(),:;]+@[^\s<>"'(),:;]+/g, '[address]')
     .replace(/\+?\d[\d ().-]+\d/g, (text) => (text.replace(/\D/g, '').length < PHONE_DIGITS ? text : '[number]'))
     .replace(/[\s\p{Cc}]+/gu, ' ')

@@ -120,6 +120,12 @@ export class Deliveries {
     await this.change(id, command, requester, (organizationId) => organizationId === requester.organizationId);
   }
 
+  /** Whose it is, undefined when there is no such delivery. */
+  async organizationOf(id: string): Promise<string | undefined> {
+    const { state } = await this.#executor.load(delivery, id);
+    return state.tag === 'absent' ? undefined : state.request.organizationId;
+  }
+
   /**
    * What a person has found out about an attempt that is held in doubt. The same answer again changes nothing.
    *

@@ -30,6 +30,9 @@ export const providerId = (name: string): string => derivedId(WAYBILL, `provider
 
 /** The id of a data subject's own stream. */
 export const subjectId = (subject: string): string => derivedId(WAYBILL, `subject:${subject}`);
+/** The id of the stream that says whether an organization may still send to somebody; the name is the organization's own. */
+export const suppressionId = (channel: string, person: string): string =>
+  derivedId(WAYBILL, `suppression:${channel}:${person}`);
 
 /** Item `index` of a bulk has the identity of key and index; no single request's key can be the same. */
 export const bulkItemKey = (key: string, index: number): string => `${key}\u0000${index}`;

@@ -20,6 +20,7 @@ import {
 import type { DestinationDirectory } from './destination-directory.js';
 import type { Known, Order, Refused } from './executor.js';
 import { bulkItemKey, deliveryIdForKey, isUuid, newId } from './ids.js';
+import type { Suppressions } from './suppressions.js';
 
 /** Who asks, as far as recording it goes. */
 export interface Requester {
@@ -43,6 +44,8 @@ export interface IntakeParts {
   /** The ids of an organization's default destinations. */
   readonly defaults: (organizationId: string) => Promise<readonly string[]>;
   readonly limits: IntakeLimits;
+  /** Which addresses get nothing any more. Default: none. */
+  readonly suppressed?: Suppressions['among'];
   readonly subjects: SubjectNames;
 }
 
@@ -94,6 +97,8 @@ export class Intake {
     for (const [index, dependency] of dependsOn.entries())
       if (dependency !== id && !bulk?.earlier.has(dependency) && !(await this.#exists(dependency, organizationId)))
         problems.push({ path: `dependsOn.${index}`, problem: 'there is no such delivery' });
+    // One of a bulk does not keep the others from being sent: it fails by itself, before it would be sent.
+    if (!bulk) problems.push(...(await this.#suppressedProblems(legs, organizationId)));
     if (problems.length > 0) return badInput(problems);
 
     const subject = this.#subjectOf(legs, organizationId);
@@ -189,6 +194,22 @@ export class Intake {
     return places.size === 1 && place !== undefined
       ? subjectOfDestination(place)
       : subjectOfOrganization(organizationId);
+  }
+
+  /** Legs without any route that may be used. */
+  async #suppressedProblems(legs: readonly LegPlan[], organizationId: string): Promise<FieldProblem[]> {
+    const { suppressed } = this.#parts;
+    if (!suppressed) return [];
+    const problems: FieldProblem[] = [];
+    for (const [index, { routes }] of legs.entries()) {
+      let reason: string | undefined;
+      for (const { channel, address } of routes) {
+        reason = address && (await suppressed(organizationId, channel, [address])).get(address);
+        if (!reason) break;
+      }
+      if (reason) problems.push({ path: `to.${index}.address`, problem: `is on the suppression list (${reason})` });
+    }
+    return problems;
   }
 
   async #exists(id: string, organizationId: string): Promise<boolean> {

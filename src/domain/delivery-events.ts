@@ -1,3 +1,4 @@
+import type { Report } from './reports.js';
 import type { Channel, Content, Failure, Instant, Json, JsonObject, Priority } from './vocabulary.js';
 
 /** One way to reach a target. The address of a destination is in the destination, so that a repaired one is used. */
@@ -107,6 +108,14 @@ export type AttemptResolved = Fact<
   AttemptRef & { readonly outcome: 'sent' | 'delivered' | 'not-sent'; readonly by: string; readonly note?: string }
 >;
 
+/** What the provider reported later. Only the first two decide how the leg has ended. */
+export type Delivered = Fact<'Delivered', Report>;
+export type Bounced = Fact<'Bounced', Report & { readonly failure: Failure }>;
+export type Complained = Fact<'Complained', Report>;
+export type Opened = Fact<'Opened', Report>;
+export type Clicked = Fact<'Clicked', Report>;
+export type OptedOut = Fact<'OptedOut', Report>;
+
 /** `tried`: the configured providers that have just failed it; another one of the channel is to be next. */
 export type RetryScheduled = Fact<
   'RetryScheduled',
@@ -157,6 +166,12 @@ export type DeliveryEvent =
   | AttemptFailed
   | AttemptInDoubt
   | AttemptResolved
+  | Delivered
+  | Bounced
+  | Complained
+  | Opened
+  | Clicked
+  | OptedOut
   | RetryScheduled
   | FallbackChosen
   | LegDeadLettered

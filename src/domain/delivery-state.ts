@@ -7,6 +7,7 @@ import type {
   LegPlan,
   Route,
 } from './delivery-events.js';
+import { begunAnew, type LegReports, unreported, verdictOf, withReport } from './reports.js';
 import type { Failure, Instant } from './vocabulary.js';
 
 /** What a leg is doing. Only `ready` and `retrying` call for an attempt. */
@@ -20,6 +21,8 @@ export type LegProgress =
   | { readonly tag: 'doubtful'; readonly attempt: AttemptRef }
   | { readonly tag: 'sent' }
   | { readonly tag: 'delivered' }
+  /** The provider had accepted it, and reports that it cannot be delivered. */
+  | { readonly tag: 'bounced' }
   | { readonly tag: 'failed' };
 
 export interface Leg {
@@ -37,6 +40,8 @@ export interface Leg {
   readonly failure?: Failure;
   /** What a person last found out about an attempt in doubt: the same answer again is no news. */
   readonly resolved?: { readonly attempt: number; readonly outcome: AttemptResolved['data']['outcome'] };
+  /** What providers have reported of its attempts; missing before the first report. */
+  readonly reports?: LegReports;
 }
 
 export interface Holds {
@@ -68,7 +73,7 @@ export const absent: DeliveryState = { tag: 'absent' };
 
 export const legIsOpen = (leg: Leg): boolean => {
   const tag = leg.progress.tag;
-  return tag !== 'sent' && tag !== 'delivered' && tag !== 'failed';
+  return tag !== 'sent' && tag !== 'delivered' && tag !== 'bounced' && tag !== 'failed';
 };
 
 const planned = ({ leg, routes }: LegPlan): Leg => ({
@@ -134,6 +139,40 @@ function resolved({ failure, ...leg }: Leg, { number, outcome }: AttemptResolved
   return { ...known, ...(failure && { failure }), progress: { tag: 'ready' } };
 }
 
+/** On another route or in another round: attempts are counted anew, and so is whom they reached. */
+const anew = ({ reports, ...leg }: Leg, change: Pick<Leg, 'route'> & Partial<Leg>): Leg => ({
+  ...leg,
+  ...(reports && { reports: begunAnew(reports) }),
+  routeAttempts: 0,
+  progress: { tag: 'ready' },
+  ...change,
+});
+
+type ReportEvent = Extract<DeliveryEvent, { data: { reportId: string } }>;
+
+function reported(state: Existing, { type, data }: ReportEvent): DeliveryState {
+  return withLeg(state, data.leg, (leg) => {
+    const isCurrent = data.round === leg.round && data.route === leg.route;
+    return confirmed(state, { ...leg, reports: withReport(leg.reports ?? unreported, type, data, isCurrent) });
+  });
+}
+
+/**
+ * What reports make of a leg. A report of success also settles what nobody knew the end of, and what was given up for
+ * lost. One whose call is still under way is judged when its outcome is recorded.
+ */
+function confirmed({ request }: Existing, leg: Leg): Leg {
+  const { reports, progress, failure: _, ...rest } = leg;
+  if (!reports || progress.tag === 'attempting' || leg.attempts === 0) return leg;
+  const planned = request.legs.find((plan) => plan.leg === leg.leg)?.recipients ?? 1;
+  const verdict = verdictOf(reports, leg.route === 0 ? planned : 1);
+  if (verdict === 'delivered') return { ...rest, reports, progress: { tag: 'delivered' } };
+  const isAccepted = progress.tag === 'sent' || progress.tag === 'delivered' || progress.tag === 'doubtful';
+  if (verdict !== 'bounced' || (!isAccepted && progress.tag !== 'bounced')) return leg;
+  const failure = reports.bounced[0]?.failure;
+  return { ...rest, reports, ...(failure && { failure }), progress: { tag: 'bounced' } };
+}
+
 /**
  * Folds one recorded event into the state. Never rejects: what is recorded has happened.
  *
@@ -176,10 +215,12 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         progress: { tag: 'attempting', attempt: event.data },
       }));
     case 'AttemptSucceeded':
-      return withLeg(state, event.data.leg, ({ failure: _, ...leg }) => ({
-        ...counted(leg, event.data),
-        progress: { tag: event.data.delivered ? 'delivered' : 'sent' },
-      }));
+      return withLeg(state, event.data.leg, ({ failure: _, ...leg }) =>
+        confirmed(state, {
+          ...counted(leg, event.data),
+          progress: { tag: event.data.delivered ? 'delivered' : 'sent' },
+        }),
+      );
     case 'AttemptFailed':
       // A reader may get this event in one batch and the decision that follows it (retry, fallback, dead letter) in the next.
       return withLeg(state, event.data.leg, (leg) => ({
@@ -196,6 +237,13 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
     }
     case 'AttemptResolved':
       return withLeg(state, event.data.leg, (leg) => resolved(leg, event.data));
+    case 'Delivered':
+    case 'Bounced':
+    case 'Complained':
+    case 'Opened':
+    case 'Clicked':
+    case 'OptedOut':
+      return reported(state, event);
     case 'RetryScheduled':
       return withLeg(state, event.data.leg, (leg) => ({
         ...leg,
@@ -206,12 +254,7 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
         },
       }));
     case 'FallbackChosen':
-      return withLeg(state, event.data.leg, (leg) => ({
-        ...leg,
-        route: event.data.route,
-        routeAttempts: 0,
-        progress: { tag: 'ready' },
-      }));
+      return withLeg(state, event.data.leg, (leg) => anew(leg, { route: event.data.route }));
     case 'LegDeadLettered':
       return withLeg(state, event.data.leg, (leg) => ({
         ...leg,
@@ -222,9 +265,7 @@ export function evolve(state: DeliveryState, event: DeliveryEvent): DeliveryStat
       return retried(
         state,
         state.legs.map((leg) =>
-          event.data.legs.includes(leg.leg)
-            ? { ...leg, route: 0, routeAttempts: 0, round: event.data.round, progress: { tag: 'ready' } }
-            : leg,
+          event.data.legs.includes(leg.leg) ? anew(leg, { route: 0, round: event.data.round }) : leg,
         ),
       );
     case 'DeliveryCancelled':

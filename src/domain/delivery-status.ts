@@ -10,6 +10,8 @@ export function legStatus(state: Existing, leg: Leg): Status {
       return 'DELIVERED';
     case 'sent':
       return 'SENT';
+    case 'bounced':
+      return 'BOUNCED';
     case 'failed':
       return 'FAILED';
   }
@@ -28,6 +30,7 @@ export function deliveryStatus(state: Existing): Status {
   const statuses = state.legs.map((leg) => legStatus(state, leg));
   if (state.tag === 'settled') {
     if (statuses.includes('FAILED')) return 'FAILED';
+    if (statuses.includes('BOUNCED')) return 'BOUNCED';
     return statuses.includes('SENT') ? 'SENT' : 'DELIVERED';
   }
   if (statuses.every((status) => status === 'QUEUED')) return 'QUEUED';

@@ -1,8 +1,9 @@
-import type { AttemptRef, DeliveryEvent, DeliveryRequested } from './delivery-events.js';
+import type { AttemptRef, Bounced, DeliveryEvent, DeliveryRequested, Route } from './delivery-events.js';
 import { absent, type DeliveryState, evolve, type Leg, legIsOpen } from './delivery-state.js';
 import { badInput, type Decision, record, reject } from './rejection.js';
+import { REPORT_LIMIT, type ReportKind, unreported } from './reports.js';
 import { type RetryPolicy, reactionTo, retryDelayMs } from './retry-policy.js';
-import { CONFIRMED_BY_ACCEPTANCE, type Failure, type FieldProblem, type Instant } from './vocabulary.js';
+import { type Channel, CONFIRMED_BY_ACCEPTANCE, type Failure, type FieldProblem, type Instant } from './vocabulary.js';
 
 /** What can be asked of a delivery. `now` and `random` are arguments: deciding is pure. */
 export type DeliveryCommand =
@@ -64,9 +65,28 @@ export type DeliveryCommand =
       readonly by: string;
       readonly note?: string;
     }
+  | RecordReport
   | { readonly type: 'Expire'; readonly now: Instant }
   | { readonly type: 'Cancel'; readonly now: Instant; readonly by: string; readonly reason?: string }
   | { readonly type: 'Retry'; readonly now: Instant; readonly by: string };
+
+/** A provider says what became of a message it had accepted. */
+export interface RecordReport {
+  readonly type: 'RecordReport';
+  readonly now: Instant;
+  readonly kind: ReportKind;
+  readonly leg: number;
+  /** The leg's current one when it is left out. */
+  readonly round?: number;
+  /** Whose configuration the message was sent with, or which address it went to: that tells the route. */
+  readonly via: { readonly destinationId?: string; readonly channel: Channel; readonly address?: string };
+  readonly provider: string;
+  readonly reportId: string;
+  readonly happenedAt: Instant;
+  readonly recipient: string;
+  /** Of a bounce. */
+  readonly failure?: Failure;
+}
 
 /** What a failed attempt with one of several providers of a channel leads to. */
 export type Failover =
@@ -111,6 +131,8 @@ export function decide(command: DeliveryCommand, state: DeliveryState): Result {
       return declareInDoubt(command, state);
     case 'ResolveAttempt':
       return resolveAttempt(command, state);
+    case 'RecordReport':
+      return recordReport(command, state);
     case 'Expire':
       return expire(command.now, state);
     case 'Cancel':
@@ -342,6 +364,41 @@ function resolveAttempt(
   return record({ type: 'AttemptResolved', at: now, data: { ...data, ...progress.attempt } });
 }
 
+/** Never undone and never twice: reports come in any order, late, and more than once. */
+function recordReport(command: RecordReport, state: Existing): Result {
+  const { now, kind, via, provider, reportId, happenedAt, recipient, failure } = command;
+  const leg = state.legs.find((candidate) => candidate.leg === command.leg);
+  const route = leg ? routeOf(leg, via) : -1;
+  const round = command.round ?? leg?.round ?? 0;
+  if (!leg || route === -1 || round > leg.round) return reject('NOT_FOUND', 'there is no such attempt');
+  const { seen, delivered } = leg.reports ?? unreported;
+  if (seen.includes(reportId)) return record();
+  const isCurrent = route === leg.route && round === leg.round;
+  if (kind === 'Delivered' && isCurrent && delivered.includes(recipient)) return record();
+  const decides = kind === 'Delivered' || kind === 'Bounced';
+  if (seen.length >= (decides ? 2 * REPORT_LIMIT : REPORT_LIMIT)) return record();
+  const data = { leg: leg.leg, round, route, provider, reportId, happenedAt, recipient };
+  if (kind !== 'Bounced') return record({ type: kind, at: now, data });
+  const bounced: Bounced = { type: 'Bounced', at: now, data: { ...data, failure: failure ?? UNEXPLAINED } };
+  const after = evolve(state, bounced);
+  const next = after.tag === 'absent' ? undefined : after.legs.find((candidate) => candidate.leg === leg.leg);
+  const hasNext = state.tag !== 'ended' && next?.progress.tag === 'bounced' && leg.route + 1 < leg.routes.length;
+  if (!hasNext || !next.failure) return record(bounced);
+  const fallback = { leg: leg.leg, route: leg.route + 1, failure: next.failure };
+  return record<DeliveryEvent>(bounced, { type: 'FallbackChosen', at: now, data: fallback });
+}
+
+const UNEXPLAINED: Failure = { category: 'PERMANENT', code: 'BOUNCED', message: 'the provider gives no reason' };
+
+function routeOf(leg: Leg, { destinationId, channel, address }: RecordReport['via']): number {
+  if (destinationId !== undefined) return leg.routes.findIndex((route) => route.destinationId === destinationId);
+  const bare = (route: Route) => route.destinationId === undefined && route.channel === channel;
+  const named = leg.routes.findIndex(
+    (route) => bare(route) && address !== undefined && route.address?.toLowerCase() === address.toLowerCase(),
+  );
+  return named === -1 ? leg.routes.findIndex(bare) : named;
+}
+
 function expire(now: Instant, state: Existing): Result {
   const { expiresAt } = state.request;
   const isOpen = state.tag === 'held' || state.tag === 'active';
@@ -356,12 +413,14 @@ function cancel({ now, by, reason }: Extract<DeliveryCommand, { type: 'Cancel' }
   return record({ type: 'DeliveryCancelled', at: now, data: { by, ...(reason !== undefined && { reason }) } });
 }
 
+const RETRIABLE: ReadonlySet<string> = new Set(['failed', 'bounced', 'doubtful']);
+
 function retry({ now, by }: Extract<DeliveryCommand, { type: 'Retry' }>, state: Existing): Result {
   if (state.tag === 'ended' && state.as !== 'FAILED')
     return reject('CONFLICT', `this delivery is ${state.as.toLowerCase()} and cannot be retried; request it again`);
   if (state.request.erased) return reject('CONFLICT', 'the data of whoever this delivery was for was erased');
   if (state.tag === 'held') return reject('CONFLICT', 'this delivery is held and was not attempted yet');
-  const legs = state.legs.filter(({ progress }) => progress.tag === 'failed' || progress.tag === 'doubtful');
+  const legs = state.legs.filter(({ progress }) => RETRIABLE.has(progress.tag));
   const chosen = state.tag === 'ended' ? state.legs.filter(legIsOpen) : legs;
   if (chosen.length === 0) return reject('CONFLICT', 'no leg of this delivery has failed');
   const round = Math.max(...state.legs.map((leg) => leg.round)) + 1;

@@ -130,3 +130,24 @@ export const BUILT_IN_ROLES: Readonly<Record<string, readonly Permission[]>> = {
   auditor: ['VIEW_DELIVERY', 'VIEW_ANALYTICS', 'VIEW_AUDIT'],
   admin: PERMISSIONS,
 };
+
+/** What a provider says later of a message it has accepted, or of an address. */
+export interface ProviderReport {
+  /** The provider's own id of the report, or what else tells it from every other: the same one again is no news. */
+  readonly id: string;
+  readonly kind: 'Delivered' | 'Bounced' | 'Complained' | 'Opened' | 'Clicked' | 'OptedOut' | 'OptedIn';
+  /** When it happened, by the provider's clock. */
+  readonly at: Date;
+  /** What was given to the provider with the message, where it gives it back. */
+  readonly deliveryId?: string;
+  readonly attemptKey?: string;
+  /** Else the id that the provider gave it. */
+  readonly providerMessageId?: string;
+  /** The recipient's address. */
+  readonly address?: string;
+  /** Of a bounce: what the provider says. Short; may quote the address. */
+  readonly code?: string;
+  readonly detail?: string;
+  /** The address is of no use any more, and nothing may be sent to it. */
+  readonly suppress?: boolean;
+}

@@ -43,6 +43,12 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   AttemptFailed: [],
   AttemptInDoubt: [],
   AttemptResolved: [],
+  Delivered: [],
+  Bounced: [],
+  Complained: [],
+  Opened: [],
+  Clicked: [],
+  OptedOut: [],
   RetryScheduled: [],
   FallbackChosen: [],
   LegDeadLettered: [],
@@ -71,6 +77,8 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   SubjectErased: [],
   LegalHoldPlaced: [],
   LegalHoldReleased: [],
+  AddressSuppressed: [],
+  AddressReleased: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
@@ -230,7 +238,10 @@ export const subjectOfDestination = (destinationId: string): string => `destinat
 /** Everybody whose key the events need. @param subject whose they are, where they do not say so themselves */
 export function subjectsOf(events: readonly DomainEvent[], organizationId: string, subject: string): Subject[] {
   const [first] = events;
-  if (first?.type !== 'DeliveryRequested') return [{ subject, organizationId }];
+  if (first?.type !== 'DeliveryRequested') {
+    const { subject: own } = (first?.data ?? {}) as { readonly subject?: string };
+    return [{ subject: own ?? subject, organizationId }];
+  }
   const { subject: own, legs } = first.data as {
     readonly subject?: string;
     readonly legs: readonly { readonly routes: readonly { readonly subject?: string }[] }[];

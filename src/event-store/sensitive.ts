@@ -8,8 +8,9 @@ import type { JsonObject } from '../domain/vocabulary.js';
  * |---|---|---|
  * | DeliveryRequested | `legs.*.routes.*.address` | the person's; where it names nobody, the delivery's |
  * | DeliveryRequested | `content`, `personalization` | the delivery's |
- * | AttemptFailed, FallbackChosen, LegDeadLettered | `failure.message`, which may repeat what a provider said | the delivery's |
+ * | AttemptFailed, Bounced, FallbackChosen, LegDeadLettered | `failure.message`, which may repeat what a provider said | the delivery's |
  * | AttemptSucceeded | `warning` | the delivery's |
+ * | AddressSuppressed | `address` | the person's |
  * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
  */
 
@@ -32,6 +33,7 @@ export function takeOut(
     case 'DeliveryRequested':
       return takeOutOfRequest(data, subject);
     case 'AttemptFailed':
+    case 'Bounced':
     case 'FallbackChosen':
     case 'LegDeadLettered': {
       const { message, ...failure } = data.failure as JsonObject;
@@ -42,6 +44,10 @@ export function takeOut(
       if (data.warning === undefined) return undefined;
       const { warning, ...clear } = data;
       return { clear, parts: [{ subject, fields: { warning } as JsonObject }] };
+    }
+    case 'AddressSuppressed': {
+      const { address, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { address } as JsonObject }] };
     }
     case 'DestinationCreated':
     case 'DestinationUpdated':
@@ -98,11 +104,14 @@ export function putBack(type: string, data: JsonObject, opened: readonly (JsonOb
       return request as unknown as JsonObject;
     }
     case 'AttemptFailed':
+    case 'Bounced':
     case 'FallbackChosen':
     case 'LegDeadLettered':
       return { ...clear, failure: { ...(clear.failure as JsonObject), message: opened[0]?.message ?? ERASED } };
     case 'AttemptSucceeded':
       return { ...clear, warning: opened[0]?.warning ?? ERASED };
+    case 'AddressSuppressed':
+      return { ...clear, address: opened[0]?.address ?? ERASED };
     default:
       return { ...clear, config: opened[0]?.config ?? {}, secrets: opened[1]?.secrets ?? {} };
   }
@@ -115,11 +124,14 @@ export function leaveClosed(type: string, data: JsonObject, token: (part: number
     case 'DeliveryRequested':
       return { ...clear, content: {} };
     case 'AttemptFailed':
+    case 'Bounced':
     case 'FallbackChosen':
     case 'LegDeadLettered':
       return { ...clear, failure: { ...(clear.failure as JsonObject), message: token(0) } };
     case 'AttemptSucceeded':
       return { ...clear, warning: token(0) };
+    case 'AddressSuppressed':
+      return { ...clear, address: token(0) };
     default:
       return { ...clear, config: { sealed: token(0) }, secrets: {} };
   }

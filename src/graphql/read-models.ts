@@ -87,6 +87,19 @@ export class ReadModels {
     return await refusing(this.#reads.attemptsInDoubt.list(organizations, first, after));
   }
 
+  async suppressions(
+    context: RequestContext,
+    organizations: Organizations,
+    channel: Channel | undefined,
+    first: number,
+    after: string | undefined,
+  ) {
+    await this.#caughtUp(context);
+    const page = await refusing(this.#reads.suppressions.list(organizations, channel, first, after));
+    const rows = await this.#rows.suppressions(page.edges.map(({ node }) => node));
+    return { ...page, edges: page.edges.map((edge, index) => ({ ...edge, node: rows[index] })) };
+  }
+
   async destination(context: RequestContext, id: string) {
     await this.#caughtUp(context);
     const found = await this.#reads.destinations.find(id, context.principal.organizations);

@@ -2,6 +2,7 @@ import type { Failure, JsonObject } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import type { DestinationRow } from '../projections/destinations.js';
+import type { SuppressionRow } from '../projections/suppressions.js';
 
 /** Opens what read models hold sealed. */
 export interface Tokens {
@@ -50,6 +51,11 @@ export class SealedRows {
       if (typeof token !== 'string' || !opened.has(token)) return row;
       return { ...row, config: (opened.get(token)?.config ?? {}) as JsonObject };
     });
+  }
+
+  async suppressions(rows: readonly SuppressionRow[]): Promise<SuppressionRow[]> {
+    const opened = await this.#fields(rows.map(({ address }) => address));
+    return opened ? rows.map((row) => ({ ...row, address: textOf(row.address, 'address', opened) })) : [...rows];
   }
 
   /** Undefined when there is nothing to open. */

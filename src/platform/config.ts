@@ -274,6 +274,11 @@ const schema = z.strictObject({
   region: z.string().min(1, 'must not be empty').optional(),
   /** Default false. True enables a disabled destination again when `testDestination` succeeds. */
   enableAfterTest: z.boolean().default(false),
+  /** Default none. Where the world reaches this installation: `https://waybill.example.com`. Providers are given it to report to. */
+  publicUrl: url('https://waybill.example.com', 'https', 'http')
+    .refine((text) => URL.canParse(text) && !/[?#]/.test(text), { error: 'must be a URL without query and fragment' })
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional(),
   /** Default info. */
   logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** Default none. */
@@ -309,6 +314,7 @@ const VARIABLES = {
   WAYBILL_ACCEPT_LOST_KEYS: 'acceptLostKeys',
   WAYBILL_ALLOWED_NETWORKS: 'allowedNetworks',
   WAYBILL_LOG_LEVEL: 'logLevel',
+  WAYBILL_PUBLIC_URL: 'publicUrl',
 } as const satisfies Record<string, keyof Config>;
 
 export type Environment = Readonly<Record<string, string | undefined>>;

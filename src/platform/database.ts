@@ -15,6 +15,7 @@ import { Parking1783100000000 } from './migrations/1783100000000-parking.js';
 import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
 import { AuditSearch1784100000000 } from './migrations/1784100000000-audit-search.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
+import { Suppressions1787000000000 } from './migrations/1787000000000-suppressions.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -48,6 +49,7 @@ const migrations = [
   Audit1784000000000,
   AuditSearch1784100000000,
   ProviderReasons1785000000000,
+  Suppressions1787000000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

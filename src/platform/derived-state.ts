@@ -36,6 +36,7 @@ export const DERIVED_TABLES = [
   'destinations',
   'destination_health',
   'dashboard_hours',
+  'suppressions',
   'projection_checkpoints',
   'projection_rebuilds',
   'projection_kept',

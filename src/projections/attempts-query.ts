@@ -31,6 +31,21 @@ export class AttemptQueries {
     this.#reads = reads;
   }
 
+  /** The newest attempt that has this id at its provider. */
+  async byProviderMessage(
+    providerMessageId: string,
+    whose: { readonly destinationId?: string; readonly provider: string; readonly organizationId?: string },
+  ): Promise<Pick<AttemptRow, 'deliveryId' | 'leg'> | undefined> {
+    const { destinationId, provider, organizationId } = whose;
+    const row = await this.#reads.as(organizationId === undefined ? 'all' : [organizationId], ({ manager }) =>
+      manager.findOne(AttemptEntity, {
+        where: { providerMessageId, ...(destinationId === undefined ? { provider } : { destinationId }) },
+        order: { startedAt: 'DESC' },
+      }),
+    );
+    return row ? { deliveryId: row.deliveryId, leg: row.leg } : undefined;
+  }
+
   /** Of each delivery, in the order of `deliveryIds`: its attempts in the order they began. */
   async ofDeliveries(deliveryIds: readonly string[], organizations: Organizations): Promise<AttemptRow[][]> {
     const rows = await this.#reads.as(organizations, ({ manager }) => {

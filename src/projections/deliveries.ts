@@ -1,5 +1,6 @@
 import type { Leg } from '../domain/delivery-state.js';
 import { deliveryStatus, type Hold, holdsOf, legStatus } from '../domain/delivery-status.js';
+import type { LegReports } from '../domain/reports.js';
 import type { Channel, Failure, Instant, Json, Priority, Status } from '../domain/vocabulary.js';
 import { type Column, replacing, upsert } from './columns.js';
 import type { Projection } from './projection.js';
@@ -46,7 +47,14 @@ export interface LegRow {
   /** Its last route has failed for good; a person may retry it. */
   readonly deadLettered: boolean;
   readonly failure: Failure | null;
+  /** What people did with it, as far as providers report it; missing before the first report. */
+  readonly engagement?: Engagement;
 }
+
+export type Engagement = Pick<LegReports, 'opens' | 'clicks' | 'complaints' | 'optOuts'> & {
+  readonly firstOpenedAt: Instant | null;
+  readonly firstClickedAt: Instant | null;
+};
 
 /** Also the answer of mutations and of time travel: needs no database. */
 export function deliveryRow(snapshot: DeliverySnapshot): DeliveryRow {
@@ -102,8 +110,18 @@ function legRow({ id, state }: DeliverySnapshot, leg: Leg): LegRow {
     nextAttemptAt: state.tag === 'active' && leg.progress.tag === 'retrying' ? leg.progress.dueAt : null,
     deadLettered: leg.progress.tag === 'failed',
     failure: leg.failure ?? null,
+    ...(leg.reports && { engagement: engagementOf(leg.reports) }),
   };
 }
+
+const engagementOf = (reports: LegReports): Engagement => ({
+  opens: reports.opens,
+  clicks: reports.clicks,
+  complaints: reports.complaints,
+  optOuts: reports.optOuts,
+  firstOpenedAt: reports.firstOpenedAt ?? null,
+  firstClickedAt: reports.firstClickedAt ?? null,
+});
 
 const columns: readonly Column<DeliveryRow>[] = [
   { name: 'id', type: 'uuid', of: (row) => row.id },

@@ -1,6 +1,7 @@
 import { AttemptEntity } from './attempts-query.js';
 import { DeliveryEntity } from './deliveries-query.js';
 import { DestinationEntity, DestinationHealthEntity } from './destinations-query.js';
+import { SuppressionEntity } from './suppressions-query.js';
 
 /** What the TypeORM data source has to know. */
-export const entities = [DeliveryEntity, AttemptEntity, DestinationEntity, DestinationHealthEntity];
+export const entities = [DeliveryEntity, AttemptEntity, DestinationEntity, DestinationHealthEntity, SuppressionEntity];

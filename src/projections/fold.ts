@@ -2,13 +2,21 @@ import { type Decoded, type DomainEvent, type EventCodec, skippedRevisions } fro
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { LruMap } from './lru.js';
 import type { Change, Changes } from './projection.js';
-import { type DeliveryView, type DestinationView, deliveries, destinations, type StreamKind } from './views.js';
+import {
+  type DeliveryView,
+  type DestinationView,
+  deliveries,
+  destinations,
+  type StreamKind,
+  type SuppressionView,
+  suppressions,
+} from './views.js';
 
 /** Streams read at once when their views are not cached. */
 const CONCURRENT_READS = 32;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-export const streamPrefixes: readonly string[] = [deliveries.prefix, destinations.prefix];
+export const streamPrefixes: readonly string[] = [deliveries.prefix, destinations.prefix, suppressions.prefix];
 
 /** Events of one stream that cannot be understood, from the first such on. */
 export interface Poison {
@@ -25,11 +33,13 @@ export interface Folded extends Changes {
 export class Folder {
   readonly #deliveries: StreamFolder<DeliveryView, DomainEvent>;
   readonly #destinations: StreamFolder<DestinationView, DomainEvent>;
+  readonly #suppressions: StreamFolder<SuppressionView, DomainEvent>;
 
   /** @param cachedViews how many views of each kind are kept; a view not kept costs reading its stream */
   constructor(reader: EventReader, codec: EventCodec, cachedViews: number) {
     this.#deliveries = new StreamFolder(deliveries as never, reader, codec, cachedViews);
     this.#destinations = new StreamFolder(destinations as never, reader, codec, cachedViews);
+    this.#suppressions = new StreamFolder(suppressions as never, reader, codec, cachedViews);
   }
 
   async fold(events: readonly RecordedEvent[]): Promise<Folded> {
@@ -37,24 +47,28 @@ export class Folder {
     return {
       deliveries: (await this.#deliveries.fold(events, poison)) as Changes['deliveries'],
       destinations: (await this.#destinations.fold(events, poison)) as Changes['destinations'],
+      suppressions: (await this.#suppressions.fold(events, poison)) as Changes['suppressions'],
       poison,
     };
   }
 
   /** @throws what makes the stream impossible to fold: see `StreamFolder` */
   async refold(streamId: string, span: Span): Promise<Changes> {
-    const isDelivery = streamId.startsWith(deliveries.prefix);
-    const change = await (isDelivery ? this.#deliveries : this.#destinations).refold(streamId, span);
-    const changes = change ? [change] : [];
-    return (isDelivery
-      ? { deliveries: changes, destinations: [] }
-      : { deliveries: [], destinations: changes }) as unknown as Changes;
+    const none = { deliveries: [], destinations: [], suppressions: [] };
+    const [name, folder] = streamId.startsWith(deliveries.prefix)
+      ? (['deliveries', this.#deliveries] as const)
+      : streamId.startsWith(destinations.prefix)
+        ? (['destinations', this.#destinations] as const)
+        : (['suppressions', this.#suppressions] as const);
+    const change = await folder.refold(streamId, span);
+    return { ...none, [name]: change ? [change] : [] } as unknown as Changes;
   }
 
   /** To be called when a folded batch was not stored after all. */
   clear(): void {
     this.#deliveries.views.clear();
     this.#destinations.views.clear();
+    this.#suppressions.views.clear();
   }
 }
 

@@ -6,6 +6,7 @@ import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
 import { ParkedEvents } from './parked-query.js';
+import { SuppressionQueries } from './suppressions-query.js';
 import { TenantReads } from './tenant-reads.js';
 
 /** Everything that is read: the queries of each read model, and the projections that fill them. */
@@ -16,6 +17,7 @@ export class ReadSide {
   readonly destinations: DestinationQueries;
   readonly dashboard: DashboardQueries;
   readonly parked: ParkedEvents;
+  readonly suppressions: SuppressionQueries;
 
   constructor(
     database: DataSource,
@@ -28,6 +30,7 @@ export class ReadSide {
     this.destinations = new DestinationQueries(reads);
     this.dashboard = new DashboardQueries(reads);
     this.parked = new ParkedEvents(database);
+    this.suppressions = new SuppressionQueries(reads);
   }
 
   /** Why queries may not be up to date, in words for an operator; undefined when all is well. */

@@ -3,6 +3,7 @@ import { dashboard } from './dashboard.js';
 import { deliveries } from './deliveries.js';
 import { destinations } from './destinations.js';
 import type { Projection } from './projection.js';
+import { suppressions } from './suppressions.js';
 
 /** Every read model there is. */
-export const projections: readonly Projection[] = [deliveries, attempts, destinations, dashboard];
+export const projections: readonly Projection[] = [deliveries, attempts, destinations, dashboard, suppressions];

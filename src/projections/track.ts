@@ -8,7 +8,7 @@ import type { Member } from './member.js';
 import { Mutex } from './mutex.js';
 import type { EventBatch } from './pacing.js';
 import type { Change } from './projection.js';
-import { deliveries, destinations } from './views.js';
+import { deliveries, destinations, suppressions } from './views.js';
 
 /** A batch, understood, and what it means for each projection. */
 interface Prepared {
@@ -159,6 +159,7 @@ export class Track {
     const changed = {
       deliveries: folded.deliveries.filter(isOther(deliveries.prefix)),
       destinations: folded.destinations.filter(isOther(destinations.prefix)),
+      suppressions: folded.suppressions.filter(isOther(suppressions.prefix)),
       poison: folded.poison.filter(({ streamId }) => !skips.has(streamId)),
     };
     for (const streamId of new Set(events.map((event) => event.streamId))) {
@@ -170,6 +171,7 @@ export class Track {
         const own = await this.#options.folder.refold(streamId, span);
         changed.deliveries.push(...own.deliveries);
         changed.destinations.push(...own.destinations);
+        changed.suppressions.push(...own.suppressions);
       } catch (error) {
         changed.poison.push({ streamId, events: news, error: (error as Error).message });
       }
@@ -275,6 +277,7 @@ function makeWork(member: Member, folded: Folded): Work {
     : {
         deliveries: folded.deliveries.filter((change) => isUsable(change as never, deliveries.prefix)),
         destinations: folded.destinations.filter((change) => isUsable(change as never, destinations.prefix)),
+        suppressions: folded.suppressions.filter((change) => isUsable(change as never, suppressions.prefix)),
       };
   for (const { streamId, events, error } of folded.poison) park(streamId, events, error);
   try {

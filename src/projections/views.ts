@@ -2,6 +2,12 @@ import type { DeliveryEvent } from '../domain/delivery-events.js';
 import { absent, type DeliveryState, evolve as evolveDelivery } from '../domain/delivery-state.js';
 import { isClosed } from '../domain/delivery-status.js';
 import { type DestinationEvent, type DestinationState, evolve as evolveDestination } from '../domain/destination.js';
+import {
+  evolve as evolveSuppression,
+  type SuppressionEvent,
+  type SuppressionState,
+  suppression,
+} from '../domain/suppression.js';
 import type { ErrorCategory, Instant } from '../domain/vocabulary.js';
 import type { Decoded, DomainEvent } from '../event-store/codec.js';
 
@@ -39,6 +45,8 @@ export interface DestinationView extends View<DestinationState> {
   readonly createdAt: Instant;
 }
 
+export type SuppressionView = View<SuppressionState>;
+
 /** How the streams of one category become views. Throws for what no version of the product can have recorded. */
 export interface StreamKind<V, Event extends DomainEvent> {
   readonly prefix: string;
@@ -75,6 +83,16 @@ export const destinations: StreamKind<DestinationView, DestinationEvent> = {
     if (state === undefined || state.tag === 'absent') throw new Error(`${event.type} is not an event of destinations`);
     const { revision, position } = recorded;
     return { id, state, revision, position, createdAt: before?.createdAt ?? event.at, updatedAt: event.at };
+  },
+};
+
+export const suppressions: StreamKind<SuppressionView, SuppressionEvent> = {
+  prefix: 'suppression-',
+  mayGoOn: () => false,
+  fold(before, id, { event, recorded }) {
+    const state = evolveSuppression(before?.state ?? suppression.initial, event);
+    if (state.tag === 'absent') throw new Error(`${event.type} is not an event of suppressions`);
+    return { id, state, revision: recorded.revision, position: recorded.position, updatedAt: event.at };
   },
 };
 

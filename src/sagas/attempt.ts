@@ -4,7 +4,9 @@ import { type AttemptOutcome, type DeliveryCommand, type Failover, nextAttempt }
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
 import { defaultRetryPolicy, type RetryPolicy, reactionTo } from '../domain/retry-policy.js';
+import { SUPPRESSIBLE } from '../domain/suppression.js';
 import type { ErrorCategory, Failure } from '../domain/vocabulary.js';
+import { type Addressed, type Among, withoutSuppressed } from './addressees.js';
 import type { Verdict } from './breaker.js';
 import { policyInDoubt, type Unanswered } from './doubts.js';
 import type { Pass } from './route-gate.js';
@@ -30,6 +32,10 @@ export interface AttemptPorts {
   /** RFC 3339, by the clock that due times are of. */
   readonly now: () => string;
   readonly onBug: (error: unknown, deliveryId: string) => void;
+  /** Left out where there is no suppression list. */
+  readonly suppressed?: Among;
+  /** Where providers reach this instance; without it they are not asked to report. */
+  readonly publicUrl?: string;
 }
 
 /** One attempt from its route to its recorded outcome. */
@@ -62,6 +68,11 @@ export class Attempts {
       pass.end(verdictOn(target.failure, pass));
       return await this.#record(work, attempt, outcome, defaultRetryPolicy);
     }
+    const addressed = await this.#addressed(target, state);
+    if (!addressed) {
+      pass.end('neutral');
+      return await this.#record(work, attempt, { kind: 'rejected', failure: SUPPRESSED }, defaultRetryPolicy);
+    }
     if (target.adapter.describe().idempotency === 'none') {
       const { providerReason } = attempt;
       const start = { type: 'StartAttempt', now: attempt.startedAt, leg: leg.leg, provider } as const;
@@ -73,7 +84,7 @@ export class Attempts {
       );
       if (!mayStart) return false;
     }
-    const sent = await this.#send(deliveryId, state, leg, target);
+    const sent = await this.#send(deliveryId, state, leg, target, addressed);
     if (!sent) return false;
     report(sent, pass);
     const outcome = outcomeOf(sent);
@@ -90,14 +101,23 @@ export class Attempts {
     for (const controller of this.#running) controller.abort();
   }
 
+  /** Without those who are on the suppression list; undefined when nobody is left. */
+  async #addressed({ adapter, config }: Extract<Target, { ok: true }>, { request }: Existing) {
+    const { channel } = adapter.describe();
+    const { suppressed } = this.#ports;
+    if (!suppressed || !SUPPRESSIBLE.has(channel)) return { config, content: request.content };
+    return await withoutSuppressed({ config, content: request.content }, request.organizationId, channel, suppressed);
+  }
+
   async #send(
     deliveryId: string,
     { request, requestedAt }: Existing,
     leg: Leg,
     target: Extract<Target, { ok: true }>,
+    { config, content }: Addressed,
   ): Promise<SendOutcome | undefined> {
     const controller = new AbortController();
-    const { adapter, config } = target;
+    const { adapter } = target;
     const ownTimeout = config.timeout;
     const timeoutMs = typeof ownTimeout === 'number' ? ownTimeout : adapter.describe().limits.timeoutMs;
     const timer = setTimeout(
@@ -111,11 +131,12 @@ export class Attempts {
           deliveryId,
           organizationId: request.organizationId,
           config,
-          content: request.content,
+          content,
           ...(request.personalization && { personalization: request.personalization }),
           requestedAt,
           tags: request.tags,
           priority: request.priority,
+          ...this.#callback(adapter.describe().provider, leg, target),
         },
         { signal: controller.signal, attemptKey: attemptKey(deliveryId, leg), now: new Date() },
       );
@@ -128,6 +149,14 @@ export class Attempts {
       clearTimeout(timer);
       this.#running.delete(controller);
     }
+  }
+
+  /** Where the provider is to report to, where it can. */
+  #callback(provider: string, leg: Leg, target: Extract<Target, { ok: true }>): { readonly callbackUrl?: string } {
+    const { publicUrl } = this.#ports;
+    if (publicUrl === undefined || !target.adapter.parseCallback) return NO_CALLBACK;
+    const whose = leg.routes[leg.route]?.destinationId ?? target.provider;
+    return { callbackUrl: `${publicUrl}/callbacks/${provider}/${whose}` };
   }
 
   async #record(
@@ -170,6 +199,14 @@ export class Attempts {
     );
   }
 }
+
+const NO_CALLBACK = {};
+
+const SUPPRESSED: Failure = {
+  category: 'PERMANENT',
+  code: 'SUPPRESSED',
+  message: 'whom it is for is on the suppression list',
+};
 
 type Rejected = Extract<AttemptOutcome, { kind: 'rejected' }>;
 

@@ -5,6 +5,7 @@ import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js'
 import { isClosed } from '../domain/delivery-status.js';
 import { type EventCodec, skippedRevisions } from '../event-store/codec.js';
 import { type EventReader, LogUnavailable, type RecordedEvent } from '../event-store/event-store.js';
+import type { Among } from './addressees.js';
 import { Attempts } from './attempt.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
@@ -45,6 +46,8 @@ export interface EngineParts {
   readonly order: SendOrder;
   readonly disableDestination: (destinationId: string, reason: string) => Promise<void>;
   readonly log: EngineLog;
+  /** Which addresses get nothing any more. Default: none. */
+  readonly suppressed?: Among;
 }
 
 export interface EngineOptions extends PoolOptions, GateOptions {
@@ -53,6 +56,8 @@ export interface EngineOptions extends PoolOptions, GateOptions {
   readonly drainTimeoutMs: number;
   /** True when a lock has proved that no other instance is alive. */
   readonly isAlone: boolean;
+  /** Where providers reach this instance; without it they are not asked to report. */
+  readonly publicUrl?: string;
   /** Pauses before another try with a delivery whose process has thrown. Default 1 s, 5 s, 25 s. */
   readonly tryAgainAfterMs?: readonly number[];
 }
@@ -128,6 +133,8 @@ export class Engine {
       hasOtherProvider: (leg, tried) => this.#dispatcher.gates.hasOther(leg, tried),
       now: () => this.#now(),
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
+      ...(parts.suppressed && { suppressed: parts.suppressed }),
+      ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),
     });
     this.#doubts = new Doubts({
       targets: parts.targets,

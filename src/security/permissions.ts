@@ -30,6 +30,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   // Attempts name their providers, so whoever sees attempts may know how those are.
   'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
+  'Query.suppressions': sensitive('VIEW_DELIVERY'),
   'Query.projections': needs('installation'),
   'Query.parkedEvents': needs('installation'),
   'Query.apiKeys': sensitive('VIEW_AUDIT'),
@@ -71,6 +72,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.releaseLegalHold': sensitive('ADMIN'),
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
+  'Mutation.suppressAddress': needs('MODIFY_DELIVERY'),
+  'Mutation.releaseAddress': sensitive('MODIFY_DELIVERY'),
   'Mutation.rebuildProjection': sensitive('installation'),
   'Mutation.verifyProjection': sensitive('installation'),
   'Mutation.rollbackProjection': sensitive('installation'),

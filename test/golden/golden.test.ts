@@ -47,6 +47,7 @@ describe('the rows of one stream fold to what they always meant', () => {
     ['d0000000-0000-4000-8000-000000000007', 'EXPIRED'],
     ['d0000000-0000-4000-8000-000000000009', 'SENT'],
     ['d0000000-0000-4000-8000-000000000010', 'SENT'],
+    ['d0000000-0000-4000-8000-000000000011', 'DELIVERED'],
   ])('delivery %s: %s', (id, status) => {
     const state = existing(stream<DeliveryEvent>(`delivery-${id}`).reduce(evolve, absent));
     expect(deliveryStatus(state)).toBe(status);

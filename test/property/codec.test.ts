@@ -5,6 +5,7 @@ import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
 import type { ProviderEvent } from '../../src/domain/provider.js';
 import { RETRY_STRATEGIES } from '../../src/domain/retry-policy.js';
+import { SUPPRESSION_REASONS, type SuppressionEvent } from '../../src/domain/suppression.js';
 import { CHANNELS, ERROR_CATEGORIES, type JsonObject, PRIORITIES } from '../../src/domain/vocabulary.js';
 import { EventCodec, type FieldProtection, UndecodableEvent } from '../../src/event-store/codec.js';
 import { decodeRecord, encodeRecord, LogCorrupted } from '../../src/event-store/embedded-record.js';
@@ -12,7 +13,7 @@ import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { SealedFields } from '../../src/event-store/sealed-fields.js';
 import { MemoryKeys } from '../support/keys.js';
 
-type Event = DataSubjectEvent | DeliveryEvent | DestinationEvent | ProviderEvent;
+type Event = DataSubjectEvent | DeliveryEvent | DestinationEvent | ProviderEvent | SuppressionEvent;
 type DataOf<Type extends Event['type']> = Extract<Event, { type: Type }>['data'];
 
 const text = fc.string({ unit: 'binary' });
@@ -60,6 +61,15 @@ const definition = fc.record(
   { requiredKeys: ['organizationId', 'label', 'type', 'config', 'secrets', 'isDefault'] },
 );
 const circuit = { reason: text, until: instant, failingSince: instant, failures: some };
+const report = {
+  leg: some,
+  round: some,
+  route: some,
+  provider: text,
+  reportId: uuid,
+  happenedAt: instant,
+  recipient: text,
+};
 const nothing = fc.constant({});
 
 const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } = {
@@ -94,6 +104,25 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
     { ...attempt, outcome: fc.constantFrom('sent', 'delivered', 'not-sent'), by: text, note: text },
     { requiredKeys: ['leg', 'number', 'route', 'channel', 'provider', 'startedAt', 'outcome', 'by'] },
   ),
+  Delivered: fc.record(report),
+  Bounced: fc.record({ ...report, failure }),
+  Complained: fc.record(report),
+  Opened: fc.record(report),
+  Clicked: fc.record(report),
+  OptedOut: fc.record(report),
+  AddressSuppressed: fc.record(
+    {
+      organizationId: uuid,
+      channel: fc.constantFrom(...CHANNELS),
+      address: text,
+      reason: fc.constantFrom(...SUPPRESSION_REASONS),
+      by: text,
+      deliveryId: uuid,
+      note: text,
+    },
+    { requiredKeys: ['organizationId', 'channel', 'address', 'reason', 'by'] },
+  ),
+  AddressReleased: fc.record({ by: text, note: text }, { requiredKeys: ['by'] }),
   RetryScheduled: fc.record({ leg: some, dueAt: instant, tried: fc.array(text) }, { requiredKeys: ['leg', 'dueAt'] }),
   FallbackChosen: fc.record({ leg: some, route: some, failure }),
   LegDeadLettered: fc.record({ leg: some, failure }),

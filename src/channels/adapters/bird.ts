@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import { parseBirdCallback } from '../callbacks/bird.js';
 import type {
+  CallbackRequest,
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
@@ -20,7 +22,7 @@ const DESCRIPTION: ChannelDescription = {
   channel: 'SMS',
   provider: 'bird',
   configKey: 'sms',
-  secretFields: ['accessKey'],
+  secretFields: ['accessKey', 'signingKey'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'hold',
@@ -79,6 +81,13 @@ export class BirdAdapter implements ChannelAdapter {
       bodyTemplate: template(10_000)
         .optional()
         .describe('Liquid template of the text; wins over the text of the request.'),
+      signingKey: z
+        .string()
+        .min(1)
+        .max(200)
+        .optional()
+        .describe('Key that status reports are signed with. Without it they are refused.')
+        .meta({ secret: true }),
       endpoint: endpoint(egress, ENDPOINT),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('hold'),
@@ -99,6 +108,10 @@ export class BirdAdapter implements ChannelAdapter {
 
   validateAddress(address: string): string | undefined {
     return problemWithNumber(address);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseBirdCallback(request, config);
   }
 
   /** Reads the balance, which needs the same key as sending. */
@@ -122,6 +135,7 @@ export class BirdAdapter implements ChannelAdapter {
       recipients: [config.to.slice(1)],
       body,
       datacoding: segmentsOf(body).encoding === 'GSM-7' ? 'plain' : 'unicode',
+      ...(message.callbackUrl !== undefined && { reportUrl: message.callbackUrl }),
       reference: attemptKey, // comes back with every report
     });
     if (result.kind === 'silence') return unanswered(result.error, hostOf(config), result.sent);

@@ -1,5 +1,7 @@
 import { z } from 'zod';
-import type { ChannelAdapter } from '../channel.js';
+import type { JsonObject } from '../../domain/vocabulary.js';
+import { parseMailgunCallback } from '../callbacks/mailgun.js';
+import type { CallbackRequest, ChannelAdapter } from '../channel.js';
 import type { Egress } from '../egress.js';
 import type { ComposedEmail } from '../email.js';
 import { emailSecrets } from '../email.js';
@@ -28,7 +30,7 @@ const API: EmailApi<MailgunConfig> = {
     channel: 'EMAIL',
     provider: 'mailgun',
     configKey: 'email',
-    secretFields: ['apiKey', ...emailSecrets],
+    secretFields: ['apiKey', 'webhookSigningKey', ...emailSecrets],
     idempotency: 'none',
     acceptanceIsDelivery: false,
     inDoubt: 'resend',
@@ -38,6 +40,13 @@ const API: EmailApi<MailgunConfig> = {
   endpoint: 'https://api.mailgun.net',
   fields: {
     apiKey,
+    webhookSigningKey: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .describe('HTTP webhook signing key of the account. Without it callbacks are refused.')
+      .meta({ secret: true }),
     domain: z
       .string()
       .regex(/^[A-Za-z0-9.-]{1,253}$/, 'must be a domain name')
@@ -70,6 +79,10 @@ const API: EmailApi<MailgunConfig> = {
 export class MailgunAdapter extends HttpEmail<MailgunConfig> implements ChannelAdapter {
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseMailgunCallback(request, config);
   }
 }
 

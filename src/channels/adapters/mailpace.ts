@@ -1,4 +1,7 @@
-import type { ChannelAdapter } from '../channel.js';
+import type { JsonObject } from '../../domain/vocabulary.js';
+import { isMailpaceKey, parseMailpaceCallback } from '../callbacks/mailpace.js';
+import type { CallbackRequest, ChannelAdapter } from '../channel.js';
+import { checked } from '../config.js';
 import type { Egress } from '../egress.js';
 import { emailSecrets } from '../email.js';
 import type { HttpAnswer } from '../http.js';
@@ -37,7 +40,12 @@ const API: EmailApi<MailpaceConfig> = {
     limits: { maxBytes: 50 * 1_024 * 1_024, timeoutMs: 30_000 },
   },
   endpoint: 'https://app.mailpace.com/api/v1',
-  fields: { apiKey },
+  fields: {
+    apiKey,
+    webhookPublicKey: checked((key) => (isMailpaceKey(key) ? undefined : 'must be 32 bytes in base64'))
+      .optional()
+      .describe('Public key of the webhooks of the domain. Without it callbacks are refused.'),
+  },
   without: ['headers'],
   authorization: (config) => ({ 'mailpace-server-token': config.apiKey }),
   secrets: (config) => [config.apiKey],
@@ -91,6 +99,10 @@ const API: EmailApi<MailpaceConfig> = {
 export class MailpaceAdapter extends HttpEmail<MailpaceConfig> implements ChannelAdapter {
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseMailpaceCallback(request, config);
   }
 }
 

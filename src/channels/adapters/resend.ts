@@ -1,8 +1,11 @@
-import type { ErrorCategory } from '../../domain/vocabulary.js';
-import type { ChannelAdapter } from '../channel.js';
+import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
+import { parseResendCallback } from '../callbacks/resend.js';
+import type { CallbackRequest, ChannelAdapter } from '../channel.js';
+import { checked } from '../config.js';
 import type { Egress } from '../egress.js';
 import { emailSecrets } from '../email.js';
 import { apiKey, type EmailApi, HttpEmail, type HttpEmailConfig, jsonRequest, mailbox, parsed } from '../http-email.js';
+import { decodeSecret } from '../standard-webhooks.js';
 
 /** E-mail through Resend (https://resend.com/docs/api-reference/emails/send-email). */
 interface ResendConfig extends HttpEmailConfig {
@@ -31,7 +34,7 @@ const API: EmailApi<ResendConfig> = {
     channel: 'EMAIL',
     provider: 'resend',
     configKey: 'email',
-    secretFields: ['apiKey', ...emailSecrets],
+    secretFields: ['apiKey', 'webhookSecret', ...emailSecrets],
     /** For 24 hours (https://resend.com/docs/dashboard/emails/idempotency-keys). */
     idempotency: 'keyed',
     acceptanceIsDelivery: false,
@@ -39,7 +42,15 @@ const API: EmailApi<ResendConfig> = {
     limits: { maxBytes: 40 * 1_024 * 1_024, timeoutMs: 30_000 },
   },
   endpoint: 'https://api.resend.com',
-  fields: { apiKey },
+  fields: {
+    apiKey,
+    webhookSecret: checked((text) =>
+      decodeSecret(text) ? undefined : 'must be the signing secret of the webhook (whsec_…)',
+    )
+      .optional()
+      .describe('Signing secret of the webhook. Without it callbacks are refused.')
+      .meta({ secret: true }),
+  },
   authorization: (config) => ({ authorization: `Bearer ${config.apiKey}` }),
   secrets: (config) => [config.apiKey],
   probe: () => ({ path: '/domains', method: 'GET' }),
@@ -97,5 +108,9 @@ const API: EmailApi<ResendConfig> = {
 export class ResendAdapter extends HttpEmail<ResendConfig> implements ChannelAdapter {
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseResendCallback(request, config);
   }
 }

@@ -1,7 +1,9 @@
 import type { MailDataRequired, MailService as MailServiceClass } from '@sendgrid/mail';
 import { z } from 'zod';
 import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import { isSendGridKey, parseSendGridCallback } from '../callbacks/sendgrid.js';
 import type {
+  CallbackRequest,
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
@@ -9,7 +11,7 @@ import type {
   SendOptions,
   SendOutcome,
 } from '../channel.js';
-import { endpoint, inDoubt, problemsOf, timeout } from '../config.js';
+import { checked, endpoint, inDoubt, problemsOf, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import {
   type ComposedEmail,
@@ -75,6 +77,11 @@ export class SendGridAdapter implements ChannelAdapter {
       endpoint: endpoint(egress, ENDPOINT).describe(
         "Base URL of the provider's API; https://api.eu.sendgrid.com keeps the data in the European Union.",
       ),
+      webhookPublicKey: checked((key) =>
+        isSendGridKey(key) ? undefined : 'must be the verification key of the Event Webhook, in base64',
+      )
+        .optional()
+        .describe('Verification key of the signed Event Webhook. Without it callbacks are refused.'),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('resend'),
       ...emailFields,
@@ -95,6 +102,10 @@ export class SendGridAdapter implements ChannelAdapter {
 
   validateAddress(address: string): string | undefined {
     return problemWithAddress(address);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseSendGridCallback(request, config);
   }
 
   /** Asks what the key may do: `mail.send` has to be among it. */

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import { type AwsConfig, awsCall, awsFields, awsRefusal, awsSecrets, awsTest } from '../aws.js';
+import { SnsMessages } from '../callbacks/sns-message.js';
 import type {
+  CallbackRequest,
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
@@ -49,10 +51,12 @@ const TAGS = 50;
 
 export class SesAdapter implements ChannelAdapter {
   readonly #egress: Egress;
+  readonly #events: SnsMessages;
   readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
     this.#egress = egress;
+    this.#events = new SnsMessages(egress);
     this.schema = z.strictObject({
       service: z.literal('ses').describe('Chooses this provider.'),
       ...awsFields(egress),
@@ -61,6 +65,11 @@ export class SesAdapter implements ChannelAdapter {
         .regex(/^[\w-]{1,64}$/, 'must be 1 to 64 letters, digits, underscores or dashes')
         .optional()
         .describe('Says where SES publishes events; callbacks need one.'),
+      snsTopicArn: z
+        .string()
+        .regex(/^arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}$/, 'must be the ARN of a topic')
+        .optional()
+        .describe('Topic of Amazon SNS that events are published to. Without it callbacks are refused.'),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('resend'),
       ...emailFields,
@@ -84,6 +93,10 @@ export class SesAdapter implements ChannelAdapter {
 
   validateAddress(address: string): string | undefined {
     return problemWithAddress(address);
+  }
+
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return this.#events.parse(request, config);
   }
 
   /** Reads the account's sending limits. */

@@ -1,7 +1,9 @@
 import type twilio from 'twilio';
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import { parseTwilioCallback } from '../callbacks/twilio.js';
 import type {
+  CallbackRequest,
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
@@ -127,6 +129,10 @@ export class TwilioAdapter implements ChannelAdapter {
     return problemWithNumber(address);
   }
 
+  parseCallback(request: CallbackRequest, config: JsonObject) {
+    return parseTwilioCallback(request, config);
+  }
+
   /** Reads the account, which needs the same credentials as sending. */
   async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
     const sms = config as unknown as TwilioConfig;
@@ -139,14 +145,14 @@ export class TwilioAdapter implements ChannelAdapter {
     return { ok: false, latencyMs, problems: [{ path, problem }] };
   }
 
-  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
+  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
     const config = message.config as unknown as TwilioConfig;
     const body = bodyOf(config, message);
     if (typeof body !== 'string') return body;
     const { from, to } = config;
     const sender = isService(from) ? { messagingServiceSid: from } : { from };
     const { value, error, outcome } = await this.#call(config, signal, ({ messages }) =>
-      messages.create({ ...sender, to, body }),
+      messages.create({ ...sender, to, body, ...callbackOf(message, attemptKey) }),
     );
     if (value) return { kind: 'accepted', delivered: false, providerMessageId: value.sid };
     if (!outcome) throw error;
@@ -249,6 +255,12 @@ function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Reject
   const body = textOf(message, { segments: config.maxSegments ?? SEGMENTS });
   if (typeof body !== 'string' || body.length <= BODY_LIMIT) return body;
   return rejected('VALIDATION', 'TOO_LARGE', `the text has ${body.length} characters, ${BODY_LIMIT} fit`);
+}
+
+/** Twilio gives nothing back but what is in the URL. */
+function callbackOf({ callbackUrl, deliveryId }: OutgoingMessage, attemptKey: string): { statusCallback?: string } {
+  if (callbackUrl === undefined) return {};
+  return { statusCallback: `${callbackUrl}?${new URLSearchParams({ delivery: deliveryId, attempt: attemptKey })}` };
 }
 
 /** A messaging service, which chooses the sender. */
