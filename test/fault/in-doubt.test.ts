@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -144,7 +145,7 @@ test('kill -9 between the call and its outcome', { timeout: 90_000 }, async () =
   await waybill.ask(resolve(`${puzzling.id}-1-1`, 'SENT'));
   const [refused] = await api.refusal(resolve(`${puzzling.id}-1-1`, 'NOT_SENT'));
   expect(refused).toEqual({ code: 'CONFLICT', paths: [] });
-  for (const unknown of [`${puzzling.id}-1-2`, `${puzzling.id}-2-1`, `${puzzling.id.replace(/^./, 'e')}-1-1`, 'x'])
+  for (const unknown of [`${puzzling.id}-1-2`, `${puzzling.id}-2-1`, `${randomUUID()}-1-1`, 'x'])
     expect(await api.refusal(resolve(unknown, 'SENT'))).toEqual([{ code: 'NOT_FOUND', paths: [] }]);
   const settled = await api.until(puzzling.id, 'SENT');
   expect(settled.attempts).toMatchObject([{ status: 'SUCCEEDED', completedAt: expect.any(String) }]);
