@@ -14,7 +14,7 @@ import type { JsonObject } from '../src/domain/vocabulary.js';
 
 export const FOLDER = fileURLToPath(new URL('../docs/channels/', import.meta.url));
 
-/** The value under the channel's key in `config`, by provider. */
+/** The value under the channel's key in `config`, by the name of the page. */
 export const examples = JSON.parse(readFileSync(join(FOLDER, 'examples.json'), 'utf8')) as Record<string, JsonObject>;
 
 const IDEMPOTENCY: Readonly<Record<Idempotency, string>> = {
@@ -27,17 +27,25 @@ const IDEMPOTENCY: Readonly<Record<Idempotency, string>> = {
 export async function pages(): Promise<Map<string, string>> {
   const { registry, close } = createChannels({ allowedNetworks: [] });
   await close();
-  const all = new Map(registry.adapters.map((adapter) => [`${adapter.describe().provider}.md`, pageOf(adapter)]));
-  return all.set('README.md', indexOf(registry.adapters));
+  const { adapters } = registry;
+  const all = new Map<string, string>();
+  for (const adapter of adapters) {
+    const name = nameOf(adapter, adapters);
+    all.set(`${name}.md`, pageOf(name, adapter));
+  }
+  return all.set('README.md', indexOf(adapters));
 }
 
-function pageOf(adapter: ChannelAdapter): string {
-  const { channel, provider, configKey, idempotency, inDoubt, limits } = adapter.describe();
-  const example = JSON.stringify(
-    { label: provider, type: channel, config: { [configKey]: examples[provider] } },
-    null,
-    2,
-  );
+/** Of a page: the provider's, with the channel where an earlier adapter has that name. */
+export function nameOf(adapter: ChannelAdapter, adapters: readonly ChannelAdapter[]): string {
+  const { provider, configKey } = adapter.describe();
+  const first = adapters.find((each) => each.describe().provider === provider);
+  return first === adapter ? provider : `${provider}-${configKey}`;
+}
+
+function pageOf(name: string, adapter: ChannelAdapter): string {
+  const { channel, configKey, idempotency, inDoubt, limits } = adapter.describe();
+  const example = JSON.stringify({ label: name, type: channel, config: { [configKey]: examples[name] } }, null, 2);
   const facts = [
     `- Channel \`${channel}\`, configuration under \`config.${configKey}\`.`,
     `- ${IDEMPOTENCY[idempotency]}`,
@@ -48,7 +56,7 @@ function pageOf(adapter: ChannelAdapter): string {
       : []),
     `- A message has at most ${limits.maxBytes.toLocaleString('en')} bytes; an attempt takes at most ${limits.timeoutMs.toLocaleString('en')} ms.`,
   ];
-  return `# ${provider}
+  return `# ${name}
 
 <!-- Made by npm run docs:channels; changes belong into the adapter's schema and examples.json. -->
 
@@ -81,7 +89,7 @@ function rowOf(field: ConfigField): string {
 function indexOf(adapters: readonly ChannelAdapter[]): string {
   const rows = adapters.map((adapter) => {
     const { channel, provider } = adapter.describe();
-    return `| ${channel} | [${provider}](${provider}.md) |`;
+    return `| ${channel} | [${provider}](${nameOf(adapter, adapters)}.md) |`;
   });
   return `# Channels and providers
 

@@ -2,6 +2,7 @@ import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabula
 import { ApiAdapter } from './adapters/api.js';
 import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
+import { ConnectAdapter } from './adapters/connect.js';
 import { GcsAdapter } from './adapters/gcs.js';
 import { LocalAdapter } from './adapters/local.js';
 import { MailgunAdapter } from './adapters/mailgun.js';
@@ -16,6 +17,7 @@ import { SmtpAdapter } from './adapters/smtp.js';
 import { SnsAdapter } from './adapters/sns.js';
 import { TeamsAdapter } from './adapters/teams.js';
 import { TwilioAdapter } from './adapters/twilio.js';
+import { TwilioVoiceAdapter } from './adapters/twilio-voice.js';
 import { WebhookAdapter } from './adapters/webhook.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
@@ -33,10 +35,6 @@ export interface Selection {
 
 export class ChannelRegistry {
   constructor(readonly adapters: readonly ChannelAdapter[]) {}
-
-  byProvider(provider: string): ChannelAdapter | undefined {
-    return this.adapters.find((adapter) => adapter.describe().provider === provider);
-  }
 
   /** The adapter that judges the bare addresses of a channel. They are the same to all its providers. */
   forAddress(channel: Channel): ChannelAdapter | undefined {
@@ -133,6 +131,8 @@ export function createChannels({
     new SlackAdapter(egress),
     new TeamsAdapter(egress, userAgent),
     new ApiAdapter(egress, userAgent),
+    new TwilioVoiceAdapter(egress),
+    new ConnectAdapter(egress),
   ]);
   const close = () => {
     smtp.close();

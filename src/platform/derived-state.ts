@@ -37,7 +37,6 @@ export const DERIVED_TABLES = [
   'destination_health',
   'dashboard_hours',
   'suppressions',
-  'legs',
   'projection_checkpoints',
   'projection_rebuilds',
   'projection_kept',

@@ -13,11 +13,20 @@ import type {
   SendOptions,
   SendOutcome,
 } from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
+import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
-import { categoryOf, exchange, type HttpResult, refusedByHttp } from '../http.js';
-import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { type Rejected, rejected } from '../outcome.js';
 import { isSenderName, problemWithNumber, textOf } from '../sms.js';
+import {
+  callbackOf,
+  type TwilioAccount,
+  type TwilioCall,
+  twilioCall,
+  twilioEndpoint,
+  twilioFields,
+  twilioRefusal,
+  twilioTest,
+} from '../twilio.js';
 
 /** Text messages through Twilio (https://www.twilio.com/docs/messaging/api/message-resource). */
 const DESCRIPTION: ChannelDescription = {
@@ -41,15 +50,11 @@ const BODY_LIMIT = 1_600;
 /** What so many characters can make: 1,600 of UCS-2. */
 const SEGMENTS = 24;
 
-interface TwilioConfig {
-  readonly accountSid: string;
-  readonly authToken: string;
+interface TwilioConfig extends TwilioAccount {
   readonly from: string;
   readonly to: string;
   readonly bodyTemplate?: string;
   readonly maxSegments?: number;
-  readonly endpoint?: string;
-  readonly timeout?: number;
 }
 
 /**
@@ -86,11 +91,7 @@ export class TwilioAdapter implements ChannelAdapter {
     this.#egress = egress;
     this.schema = z.strictObject({
       service: z.literal('twilio').describe('Chooses this provider.'),
-      accountSid: z
-        .string()
-        .regex(/^AC[0-9a-fA-F]{32}$/, 'must be AC and 32 hexadecimal digits')
-        .describe('The account.'),
-      authToken: z.string().min(1).max(200).describe('Its token.').meta({ secret: true }),
+      ...twilioFields,
       from: checked((text) =>
         isSender(text) ? undefined : 'must be an E.164 number, a short code, 1 to 11 letters and digits, or an MG… SID',
       ).describe(
@@ -107,7 +108,7 @@ export class TwilioAdapter implements ChannelAdapter {
         .optional()
         .describe('Segments that one text may make; a longer one is refused.')
         .meta({ default: SEGMENTS }),
-      endpoint: endpoint(egress, 'https://api.twilio.com'),
+      endpoint: twilioEndpoint(egress),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('hold'),
     });
@@ -134,15 +135,9 @@ export class TwilioAdapter implements ChannelAdapter {
   }
 
   /** Reads the account, which needs the same credentials as sending. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const sms = config as unknown as TwilioConfig;
-    const startedAt = performance.now();
-    const { outcome } = await this.#call(sms, signal, ({ api }) => api.v2010.accounts(sms.accountSid).fetch());
-    const latencyMs = performance.now() - startedAt;
-    if (outcome?.kind === 'answer' && outcome.status === 200) return { ok: true, latencyMs, problems: [] };
-    const problem = outcome?.kind === 'answer' ? `Twilio answered ${outcome.status}` : 'Twilio did not answer';
-    const path = outcome?.kind === 'answer' ? 'authToken' : 'endpoint';
-    return { ok: false, latencyMs, problems: [{ path, problem }] };
+  test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
+    const account = config as unknown as TwilioConfig;
+    return twilioTest(this.#egress, account, { timeoutMs: timeoutOf(account), signal });
   }
 
   async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
@@ -151,17 +146,11 @@ export class TwilioAdapter implements ChannelAdapter {
     if (typeof body !== 'string') return body;
     const { from, to } = config;
     const sender = isService(from) ? { messagingServiceSid: from } : { from };
-    const { value, error, outcome } = await this.#call(config, signal, ({ messages }) =>
+    const call = await this.#call(config, signal, ({ messages }) =>
       messages.create({ ...sender, to, body, ...callbackOf(message, attemptKey) }),
     );
-    if (value) return { kind: 'accepted', delivered: false, providerMessageId: value.sid };
-    if (!outcome) throw error;
-    if (outcome.kind === 'silence') return unanswered(outcome.error, hostOf(config), outcome.sent);
-    const { code, message: words = '' } = error as { code?: number; message?: string };
-    const detail = `Twilio answered ${outcome.status}: ${presentable(words, message, [config.authToken])}`;
-    const refusal = refusedByHttp(outcome, detail, now);
-    if (!code) return refusal;
-    return { ...refusal, code: `TWILIO_${code}`, category: CATEGORIES[code] ?? categoryOf(outcome.status) };
+    if (!call.value) return twilioRefusal(call, config, CATEGORIES, message, now);
+    return { kind: 'accepted', delivered: false, providerMessageId: call.value.sid };
   }
 
   /**
@@ -182,7 +171,7 @@ export class TwilioAdapter implements ChannelAdapter {
     const { value: listed } = await this.#call(config, signal, ({ messages }) => messages.list(filter));
     if (!listed) return { kind: 'unknown' };
     const firstMs = since.getTime() - CLOCK_MARGIN_MS;
-    const lastMs = since.getTime() + (config.timeout ?? DESCRIPTION.limits.timeoutMs) + CLOCK_MARGIN_MS;
+    const lastMs = since.getTime() + timeoutOf(config) + CLOCK_MARGIN_MS;
     const candidates = listed.filter(
       ({ dateCreated, messagingServiceSid, direction }) =>
         dateCreated.getTime() >= firstMs &&
@@ -197,59 +186,16 @@ export class TwilioAdapter implements ChannelAdapter {
     return { kind: candidates.length === 0 && isWhole ? 'not-found' : 'unknown' };
   }
 
-  /** One call of the SDK, with the exchange beneath it: the SDK's errors keep neither headers nor network causes. */
-  async #call<T>(config: TwilioConfig, signal: AbortSignal, call: (client: twilio.Twilio) => Promise<T>) {
-    let outcome: HttpResult | undefined;
-    const httpClient = {
-      request: async (request: SdkRequest) => {
-        outcome = await exchange(this.#egress.dispatcher, requestOf(request, config, signal));
-        if (outcome.kind === 'silence') throw outcome.error;
-        return { statusCode: outcome.status, body: outcome.body, headers: outcome.headers };
-      },
-    };
-    // Loaded when the first text message is sent: it takes 150 ms, which most installations never need.
-    const { Twilio } = (await import('twilio')).default;
-    const client = new Twilio(config.accountSid, config.authToken, {
-      httpClient: httpClient as unknown as NonNullable<twilio.Twilio['httpClient']>,
-      lazyLoading: true,
-      env: {}, // TWILIO_EDGE and TWILIO_REGION of the server are not the customer's
-    });
-    const settled = await call(client).then(
-      (value) => ({ value, error: undefined }),
-      (error: unknown) => ({ value: undefined, error }),
-    );
-    return { ...settled, outcome };
+  #call<T>(
+    config: TwilioConfig,
+    signal: AbortSignal,
+    call: (client: twilio.Twilio) => Promise<T>,
+  ): Promise<TwilioCall<T>> {
+    return twilioCall(this.#egress, config, { timeoutMs: timeoutOf(config), signal }, call);
   }
 }
 
-/** What Twilio's SDK asks of its HTTP client. */
-interface SdkRequest {
-  readonly method: string;
-  readonly uri: string;
-  readonly username: string;
-  readonly password: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly data?: Readonly<Record<string, string>>;
-  /** Of the query. */
-  readonly params?: Readonly<Record<string, string | number>>;
-}
-
-function requestOf(sdk: SdkRequest, { endpoint, timeout }: TwilioConfig, signal: AbortSignal) {
-  const url = new URL(sdk.uri);
-  for (const [name, value] of Object.entries(sdk.params ?? {})) url.searchParams.set(name, String(value));
-  const base = new URL(endpoint ?? url.origin);
-  const authorization = `Basic ${Buffer.from(`${sdk.username}:${sdk.password}`).toString('base64')}`;
-  return {
-    origin: base.origin,
-    path: base.pathname.replace(/\/$/, '') + url.pathname + url.search,
-    method: sdk.method.toUpperCase() as 'GET' | 'POST',
-    headers: Object.entries({ ...sdk.headers, authorization }).flat(),
-    ...(sdk.data && { body: new URLSearchParams(sdk.data).toString() }),
-    timeoutMs: timeout ?? DESCRIPTION.limits.timeoutMs,
-    signal,
-    keepBytes: 1_024 * 1_024, // the whole of it, as the SDK parses it
-  };
-}
+const timeoutOf = ({ timeout: own }: TwilioConfig): number => own ?? DESCRIPTION.limits.timeoutMs;
 
 function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Rejected {
   const body = textOf(message, { segments: config.maxSegments ?? SEGMENTS });
@@ -257,19 +203,9 @@ function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Reject
   return rejected('VALIDATION', 'TOO_LARGE', `the text has ${body.length} characters, ${BODY_LIMIT} fit`);
 }
 
-/** Twilio gives nothing back but what is in the URL. */
-function callbackOf({ callbackUrl, deliveryId }: OutgoingMessage, attemptKey: string): { statusCallback?: string } {
-  if (callbackUrl === undefined) return {};
-  return { statusCallback: `${callbackUrl}?${new URLSearchParams({ delivery: deliveryId, attempt: attemptKey })}` };
-}
-
 /** A messaging service, which chooses the sender. */
 const isService = (from: string): boolean => from.startsWith('MG') && from.length === 34;
 
 function isSender(text: string): boolean {
   return isSenderName(text) || /^MG[0-9a-fA-F]{32}$/.test(text) || /^\d{5,6}$/.test(text) || !problemWithNumber(text);
-}
-
-function hostOf({ endpoint }: TwilioConfig): string {
-  return endpoint === undefined ? 'api.twilio.com' : new URL(endpoint).host;
 }

@@ -3,16 +3,24 @@ import { given, header, hmac, isSame, refused, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
 
 /**
- * Twilio's status callbacks and incoming messages (https://www.twilio.com/docs/usage/security#validating-requests): HMAC-SHA1
+ * The form of a request of Twilio's (https://www.twilio.com/docs/usage/security#validating-requests): HMAC-SHA1
  * under the auth token, over the URL as called and the fields of the form, sorted by name. There is no timestamp: a
  * replay is a report that was seen.
+ *
+ * @returns undefined when it is not Twilio's
  */
-export function parseTwilioCallback(request: CallbackRequest, { authToken }: JsonObject): Callback {
+export function signedForm(request: CallbackRequest, authToken: unknown): URLSearchParams | undefined {
   const form = new URLSearchParams(request.body.toString('utf8'));
   const fields = [...form].sort(([one], [other]) => (one < other ? -1 : one > other ? 1 : 0));
   const signed = request.url + fields.map(([name, value]) => name + value).join('');
   const expected = hmac('sha1', String(authToken), signed, 'base64');
-  if (!isSame(header(request, 'x-twilio-signature'), expected)) return refused('signature');
+  return isSame(header(request, 'x-twilio-signature'), expected) ? form : undefined;
+}
+
+/** Status callbacks of messages, and incoming messages. */
+export function parseTwilioCallback(request: CallbackRequest, { authToken }: JsonObject): Callback {
+  const form = signedForm(request, authToken);
+  if (!form) return refused('signature');
   const field = (name: string) => form.get(name) ?? undefined;
   const sid = field('MessageSid') ?? field('SmsSid') ?? '';
   const status = field('MessageStatus') ?? field('SmsStatus') ?? '';

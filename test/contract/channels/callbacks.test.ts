@@ -7,6 +7,7 @@ import { SignJWT } from 'jose';
 import { Webhook } from 'standardwebhooks';
 import twilio from 'twilio';
 import { afterAll, describe, expect, it } from 'vitest';
+import { nameOf } from '../../../scripts/channel-docs.js';
 import { SnsMessages } from '../../../src/channels/callbacks/sns-message.js';
 import type { Callback, CallbackRequest } from '../../../src/channels/channel.js';
 import { createChannels } from '../../../src/channels/registry.js';
@@ -31,7 +32,8 @@ const request = (body: string, headers: CallbackRequest['headers'] = {}, url = U
   now,
 });
 const read = async (provider: string, made: CallbackRequest, config: JsonObject): Promise<Callback> => {
-  const adapter = channels.registry.byProvider(provider);
+  const { adapters } = channels.registry;
+  const adapter = adapters.find((each) => nameOf(each, adapters) === provider);
   if (!adapter?.parseCallback) throw new Error(`${provider} reads no callbacks`);
   return await adapter.parseCallback(made, config);
 };
@@ -206,6 +208,59 @@ describe('mailpace', () => {
   });
 
   it('is not believed otherwise', () => refusesOthers('mailpace', signed(body), config));
+});
+
+describe('twilio voice', () => {
+  const config = { authToken: 'f00dface', language: 'de-DE', voice: 'Polly.Vicki' };
+  const confirming = { ...config, confirm: { prompt: '?', digit: '5', thanks: 'Danke & Tschüss' } };
+  const signed = (fields: Record<string, string>, query = '') => {
+    const url = `${URL_}?delivery=${DELIVERY}&attempt=${KEY}${query}`;
+    const signature = twilio.getExpectedTwilioSignature(config.authToken, url, fields);
+    return request(new URLSearchParams(fields).toString(), { 'x-twilio-signature': signature }, url);
+  };
+  const call = { CallSid: 'CA1', To: '+14155552671', CallerName: 'ada' };
+  const base = { deliveryId: DELIVERY, attemptKey: KEY, providerMessageId: 'CA1', address: '+14155552671' };
+
+  it.each([
+    ['completed', [{ id: 'CA1/completed', kind: 'Delivered', ...base }]],
+    ['busy', [{ id: 'CA1/busy', kind: 'Bounced', code: 'TWILIO_BUSY', ...base }]],
+    ['no-answer', [{ id: 'CA1/no-answer', kind: 'Bounced', code: 'TWILIO_NO_ANSWER', ...base }]],
+    ['failed', [{ id: 'CA1/failed', kind: 'Bounced', code: 'TWILIO_FAILED', ...base }]],
+    ['canceled', [{ id: 'CA1/canceled', kind: 'Bounced', code: 'TWILIO_CANCELED', ...base }]],
+    ['ringing', []],
+    ['in-progress', []],
+  ])('tells how a call has ended: %s', async (CallStatus, reports) => {
+    const made = signed({ ...call, CallStatus });
+    expect(await read('twilio-voice', made, config)).toMatchObject({ kind: 'verified', reports });
+  });
+
+  it('takes the right key for a confirmation, and says thanks', async () => {
+    const made = signed({ ...call, CallStatus: 'in-progress', Digits: '5' }, '&asked=1');
+    expect(await read('twilio-voice', made, confirming)).toMatchObject({
+      kind: 'verified',
+      reports: [{ id: 'CA1/confirmed', kind: 'Delivered', ...base }],
+      reply: {
+        contentType: 'text/xml',
+        body: '<Response><Say language="de-DE" voice="Polly.Vicki">Danke &#38; Tschüss</Say></Response>',
+      },
+    });
+  });
+
+  it.each([{ Digits: '1' }, {}])('takes another key or none for none: %j', async (pressed) => {
+    const made = signed({ ...call, CallStatus: 'in-progress', ...pressed }, '&asked=1');
+    expect(await read('twilio-voice', made, confirming)).toMatchObject({
+      reports: [{ id: 'CA1/unconfirmed', kind: 'Bounced', code: 'NOT_CONFIRMED', ...base }],
+      reply: { body: '<Response/>' },
+    });
+  });
+
+  it('does not take an end for a confirmation where a key was asked for', async () => {
+    const made = signed({ ...call, CallStatus: 'completed' });
+    expect(await read('twilio-voice', made, confirming)).toEqual({ kind: 'verified', reports: [] });
+  });
+
+  it('refuses what is not signed so', () =>
+    refusesOthers('twilio-voice', signed({ ...call, CallStatus: 'completed' }), config, { authToken: 'another' }));
 });
 
 describe('twilio', () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { examples, FOLDER, pages } from '../../../scripts/channel-docs.js';
+import { examples, FOLDER, nameOf, pages } from '../../../scripts/channel-docs.js';
 import { createChannels } from '../../../src/channels/registry.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
 
@@ -20,10 +20,10 @@ describe('the pages of docs/channels', () => {
     expect(found.sort()).toEqual([...(await pages()).keys()].sort());
   });
 
-  it.each(registry.adapters.map((adapter) => [adapter.describe().provider, adapter] as const))(
+  it.each(registry.adapters.map((adapter) => [nameOf(adapter, registry.adapters), adapter] as const))(
     'have an example for %s that is a good configuration',
-    (provider, adapter) => {
-      const example = examples[provider];
+    (name, adapter) => {
+      const example = examples[name];
       expect(example, 'an example in docs/channels/examples.json').toBeDefined();
       expect(adapter.validate(withKey(example as JsonObject))).toEqual([]);
     },

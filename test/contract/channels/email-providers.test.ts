@@ -8,7 +8,7 @@ import { SesAdapter } from '../../../src/channels/adapters/ses.js';
 import type { ChannelAdapter } from '../../../src/channels/channel.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import { sesError, startAwsRecorder } from '../../support/peers/aws-recorder.js';
+import { awsJsonError, startAwsRecorder } from '../../support/peers/aws-recorder.js';
 import { type Answer, type Reaction, unusedPort } from '../../support/peers/http-peer.js';
 import { mailgunError, startMailgunRecorder } from '../../support/peers/mailgun-recorder.js';
 import { startMailpaceRecorder } from '../../support/peers/mailpace-recorder.js';
@@ -68,7 +68,7 @@ const providers: readonly Provider[] = [
     create: (egress) => new SesAdapter(egress),
     start: () => startAwsRecorder(AWS.accessKeyId, AWS.region),
     credentials: AWS,
-    refuse: (status, words) => sesError(status, status === 429 ? 'TooManyRequestsException' : 'Unnamed', words),
+    refuse: (status, words) => awsJsonError(status, status === 429 ? 'TooManyRequestsException' : 'Unnamed', words),
     bad: [
       { change: { region: 'Frankfurt' }, path: 'region' },
       { change: { accessKeyId: 'short' }, path: 'accessKeyId' },
@@ -253,12 +253,12 @@ describe('what each provider is given', () => {
     ['mailpace', { status: 400, body: { errors: { to: ['contains a blocked address'] } } }, 'PERMANENT'],
     ['mailpace', { status: 400, body: { errors: { to: ['is invalid'] } } }, 'VALIDATION'],
     ['mailpace', { status: 403, body: { error: 'Domain DKIM DNS not verified' } }, 'CONFIGURATION'],
-    ['ses', sesError(400, 'MessageRejected', 'Email address is not verified.'), 'PERMANENT'],
-    ['ses', sesError(400, 'BadRequestException', 'Illegal address'), 'VALIDATION'],
-    ['ses', sesError(400, 'AccountSuspendedException', 'suspended'), 'CONFIGURATION'],
-    ['ses', sesError(403, 'SignatureDoesNotMatch', 'no'), 'AUTHENTICATION'],
-    ['ses', sesError(404, 'NotFoundException', 'no configuration set'), 'CONFIGURATION'],
-    ['ses', sesError(400, 'ThrottlingException', 'Rate exceeded'), 'RATE_LIMIT'],
+    ['ses', awsJsonError(400, 'MessageRejected', 'Email address is not verified.'), 'PERMANENT'],
+    ['ses', awsJsonError(400, 'BadRequestException', 'Illegal address'), 'VALIDATION'],
+    ['ses', awsJsonError(400, 'AccountSuspendedException', 'suspended'), 'CONFIGURATION'],
+    ['ses', awsJsonError(403, 'SignatureDoesNotMatch', 'no'), 'AUTHENTICATION'],
+    ['ses', awsJsonError(404, 'NotFoundException', 'no configuration set'), 'CONFIGURATION'],
+    ['ses', awsJsonError(400, 'ThrottlingException', 'Rate exceeded'), 'RATE_LIMIT'],
   ])('%s: %j is %s', async (name, answer, category) => {
     const { send } = await start(name);
     recorder.respond = () => answer;

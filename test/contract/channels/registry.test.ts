@@ -48,11 +48,15 @@ describe('the registry of channels', () => {
     ]);
   });
 
-  it('finds adapters by provider and by channel', () => {
-    expect(registry.byProvider('twilio')?.describe().channel).toBe('SMS');
-    expect(registry.byProvider('nobody')).toBeUndefined();
+  it('finds adapters by channel, whoever else uses the name of the provider', () => {
+    const twilio = (channel: 'SMS' | 'VOICE', configKey: string) => {
+      const selection = registry.adapterFor(channel, { [configKey]: { service: 'twilio' } });
+      return 'adapter' in selection ? selection.adapter.describe().channel : selection;
+    };
+    expect(twilio('SMS', 'sms')).toBe('SMS');
+    expect(twilio('VOICE', 'voice')).toBe('VOICE');
     expect(registry.forAddress('EMAIL')?.validateAddress('nonsense')).toEqual(expect.any(String));
-    expect(registry.forAddress('VOICE')).toBeUndefined();
+    expect(registry.forAddress('DOWNLOAD')).toBeUndefined();
   });
 
   it('has adapters that agree with the domain on what acceptance means', () => {

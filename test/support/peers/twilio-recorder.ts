@@ -12,6 +12,17 @@ export interface TwilioMessage {
   readonly createdAt: Date;
 }
 
+/** The form of POST …/Calls.json, as far as Waybill uses it. */
+export interface TwilioCall {
+  readonly sid: string;
+  readonly To: string;
+  readonly From: string;
+  readonly Twiml: string;
+  readonly Timeout?: string;
+  readonly MachineDetection?: string;
+  readonly createdAt: Date;
+}
+
 export interface TwilioRecorder {
   /** To be given as `endpoint`. */
   readonly url: string;
@@ -22,6 +33,8 @@ export interface TwilioRecorder {
   readonly requests: RecordedRequest[];
   /** The messages that were accepted. */
   readonly received: TwilioMessage[];
+  /** The calls that were accepted. */
+  readonly calls: TwilioCall[];
   /** Answers instead of Twilio; undefined lets the request through. */
   respond: (request: RecordedRequest) => Reaction | undefined;
   /** What Twilio does with a request, for a `respond` that keeps the answer to itself. */
@@ -48,17 +61,28 @@ const REFUSED_RECIPIENTS: Readonly<Record<string, readonly [number, string]>> = 
   [MAGIC_NUMBERS.optedOut]: [21610, 'Attempt to send to unsubscribed recipient'],
   [MAGIC_NUMBERS.notMobile]: [21614, "'To' number is not a valid mobile number"],
 };
+/** As the same page says of calls. */
+const REFUSED_CALLS: Readonly<Record<string, readonly [number, string]>> = {
+  [MAGIC_NUMBERS.invalid]: [21217, 'Phone number does not appear to be valid'],
+  [MAGIC_NUMBERS.noRoute]: [21214, "'To' phone number cannot be reached"],
+  [MAGIC_NUMBERS.noPermission]: [21215, 'Account not authorized to call +15005550003.'],
+  [MAGIC_NUMBERS.optedOut]: [21216, 'Account not allowed to call +15005550004.'],
+};
 const REFUSED_SENDERS: Readonly<Record<string, readonly [number, string]>> = {
   [MAGIC_NUMBERS.senderNotOwned]: [21606, "The 'From' phone number is not a valid, SMS-capable Twilio number"],
   [MAGIC_NUMBERS.senderQueueFull]: [21611, 'This From number has exceeded the maximum number of queued messages'],
 };
 
-/** Records messages and answers as Twilio documents (https://www.twilio.com/docs/messaging/api/message-resource). */
+/**
+ * Records messages and calls and answers as Twilio documents (https://www.twilio.com/docs/messaging/api/message-resource,
+ * https://www.twilio.com/docs/voice/api/call-resource).
+ */
 export async function startTwilioRecorder(options: { readonly port?: number } = {}): Promise<TwilioRecorder> {
   const accountSid = `AC${'0123456789abcdef'.repeat(2)}`;
   const authToken = 'f00dfacef00dfacef00dfacef00dface';
   const account = `/2010-04-01/Accounts/${accountSid}`;
   const received: TwilioMessage[] = [];
+  const calls: TwilioCall[] = [];
   const peer = await startHttpPeer((request) => recorder.respond(request) ?? answer(request), options);
   const recorder: TwilioRecorder = {
     url: peer.origin,
@@ -67,6 +91,7 @@ export async function startTwilioRecorder(options: { readonly port?: number } = 
     authToken,
     requests: peer.received,
     received,
+    calls,
     respond: () => undefined,
     answer,
     close: peer.close,
@@ -78,6 +103,8 @@ export async function startTwilioRecorder(options: { readonly port?: number } = 
     if (method === 'GET' && path === `${account}.json`) return { body: { sid: accountSid, status: 'active' } };
     const { pathname, searchParams } = new URL(path, peer.origin);
     if (method === 'GET' && pathname === `${account}/Messages.json`) return list(searchParams);
+    if (method === 'GET' && pathname === `${account}/Calls.json`) return listOfCalls(searchParams);
+    if (method === 'POST' && pathname === `${account}/Calls.json`) return call(new URLSearchParams(raw));
     if (method !== 'POST' || path !== `${account}/Messages.json`) {
       return twilioError(404, 20404, `The requested resource ${path} was not found`);
     }
@@ -89,6 +116,37 @@ export async function startTwilioRecorder(options: { readonly port?: number } = 
     received.push(message);
     return { status: 201, body: resource(message) };
   }
+
+  function call(form: URLSearchParams): Answer {
+    const made = Object.fromEntries(form) as Partial<TwilioCall>;
+    if (!made.To) return twilioError(400, 21201, "No 'To' number specified");
+    if (!made.From) return twilioError(400, 21213, "No 'From' number specified");
+    if (!made.Twiml) return twilioError(400, 21205, 'Url is not valid');
+    if (made.Twiml.length > 4_000) return twilioError(400, 21623, 'TwiML is too long');
+    const refusal = REFUSED_CALLS[made.To];
+    if (refusal) return twilioError(400, ...refusal);
+    const accepted = { ...made, sid: `CA${randomBytes(16).toString('hex')}`, createdAt: new Date() } as TwilioCall;
+    calls.push(accepted);
+    return { status: 201, body: resourceOfCall(accepted) };
+  }
+
+  /** The newest first, on one page: nobody asks for a second one. */
+  function listOfCalls(filter: URLSearchParams): Answer {
+    const size = Number(filter.get('PageSize') ?? 50);
+    const all = calls.filter(({ To, From }) => To === filter.get('To') && From === filter.get('From')).reverse();
+    return { body: { calls: all.slice(0, size).map(resourceOfCall), page: 0, page_size: size, next_page_uri: null } };
+  }
+
+  const resourceOfCall = ({ sid, To: to, From: from, createdAt }: TwilioCall) => ({
+    sid,
+    account_sid: accountSid,
+    to,
+    from,
+    status: 'queued',
+    direction: 'outbound-api',
+    date_created: createdAt.toUTCString().replace('GMT', '+0000'),
+    start_time: null,
+  });
 
   /** The newest first; each page says where the next one is. */
   function list(filter: URLSearchParams): Answer {
