@@ -155,9 +155,23 @@ export async function dropBuilding(connection: Connection, name: string): Promis
   await dropVersion(connection, name, 'building');
 }
 
-/** Drops what was kept long enough. @returns the projections it was of */
+/** Whoever drops a version holds the writer's lease, and may not wait for a reader longer than that lasts. */
+const DROP_LOCK_MS = 1_000;
+const LOCK_NOT_AVAILABLE = '55P03';
+
+/** Drops what was kept long enough, unless somebody reads it for long: then next time. @returns the projections it was of */
 export async function dropExpired(connection: Connection): Promise<string[]> {
+  try {
+    return await drop(connection);
+  } catch (error) {
+    if ((error as { code?: string }).code !== LOCK_NOT_AVAILABLE) throw error;
+    return [];
+  }
+}
+
+async function drop(connection: Connection): Promise<string[]> {
   return await connection.transaction(async () => {
+    await connection.execute(`set local lock_timeout = ${DROP_LOCK_MS}`);
     const expired = await connection.query<{ name: string }>(
       `delete from projection_kept k where drop_after <= now()
          and not exists (select from projection_rebuilds r where r.name = k.name and r.state = 'running')
