@@ -1,13 +1,14 @@
-import { randomBytes } from 'node:crypto';
 import { emailContentProblems } from './channels/email.js';
 import type { ChannelRegistry } from './channels/registry.js';
-import type { ChannelCatalog, ConfigPath } from './commands/channel-catalog.js';
+import { newSecret, publicKeyOf, SIGNATURES } from './channels/standard-webhooks.js';
+import type { ChannelCatalog, ConfigPath, SigningKind } from './commands/channel-catalog.js';
 import type { RetryPolicy } from './domain/retry-policy.js';
 import type { Channel, Content, FieldProblem, Json, JsonObject } from './domain/vocabulary.js';
 import type { ConfiguredProvider } from './sagas/targets.js';
 
 /** Where a webhook's signing secrets are in a destination's configuration. */
 const SIGNING_SECRET: ConfigPath = ['webhook', 'secret'];
+const KINDS = { HMAC_SHA256: 'hmac-sha256', ED25519: 'ed25519' } as const;
 const SIGNING = new Set(['webhook.secret', 'webhook.previousSecret']);
 
 /** What intake wants to know of channels, answered by the adapters that are plugged in and the providers configured. */
@@ -32,9 +33,20 @@ export class PluggedChannels implements ChannelCatalog {
     return this.secretPaths(channel, config).filter((path) => !SIGNING.has(path.join('.')));
   }
 
-  newSigningSecret(channel: Channel): { path: ConfigPath; secret: string } | undefined {
+  newSigningSecret(channel: Channel, config: JsonObject, wish?: SigningKind) {
     if (channel !== 'WEBHOOK') return undefined;
-    return { path: SIGNING_SECRET, secret: `whsec_${randomBytes(32).toString('base64')}` };
+    const configured = isObject(config.webhook) ? config.webhook.signature : undefined;
+    const signature = wish ? KINDS[wish] : (SIGNATURES.find((known) => known === configured) ?? 'hmac-sha256');
+    return { path: SIGNING_SECRET, secret: newSecret(signature), isShared: signature === 'hmac-sha256' };
+  }
+
+  completed(channel: Channel, config: JsonObject): JsonObject {
+    if (channel !== 'WEBHOOK' || !isObject(config.webhook)) return config;
+    const { publicKey: _, previousPublicKey: __, ...webhook } = config.webhook;
+    const current = publicHalf(webhook.secret);
+    const previous = publicHalf(webhook.previousSecret);
+    const keys = { ...(current && { publicKey: current }), ...(previous && { previousPublicKey: previous }) };
+    return { ...config, webhook: { ...webhook, ...keys } };
   }
 
   rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined {
@@ -43,15 +55,16 @@ export class PluggedChannels implements ChannelCatalog {
     const { secret: previous, ...rest } = webhook;
     const overlap =
       previous === undefined ? {} : { previousSecret: previous, previousSecretUntil: previousUntil.toISOString() };
-    return { ...config, webhook: { ...rest, secret, ...overlap } };
+    const signature = secret.startsWith('whsk_') ? 'ed25519' : 'hmac-sha256';
+    return this.completed(channel, { ...config, webhook: { ...rest, signature, secret, ...overlap } });
   }
 
   server(_channel: Channel, config: JsonObject): string {
     return Object.values(config)
       .filter(isObject)
-      .flatMap((inner) => [inner, inner.config].filter(isObject))
-      .map(({ url, host, port, endpoint, tokenEndpoint }) =>
-        [originOf(url), host, port, originOf(endpoint), originOf(tokenEndpoint)].join(' '),
+      .flatMap((inner) => [inner, inner.config, inner.oauth, inner.proxy].filter(isObject))
+      .map(({ url, host, port, endpoint, tokenEndpoint, tokenUrl }) =>
+        [originOf(url), host, port, originOf(endpoint), originOf(tokenEndpoint), originOf(tokenUrl)].join(' '),
       )
       .join();
   }
@@ -98,6 +111,9 @@ export class PluggedChannels implements ChannelCatalog {
 
 const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const publicHalf = (secret: Json | undefined): string | undefined =>
+  typeof secret === 'string' ? publicKeyOf(secret) : undefined;
 
 const originOf = (url: Json | undefined): Json | undefined =>
   typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : url;

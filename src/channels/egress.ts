@@ -2,7 +2,8 @@ import { type LookupAddress, type LookupOptions, lookup as systemLookup } from '
 import { connect as connectSocket, isIP, type LookupFunction, type Socket } from 'node:net';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
 import ipaddr from 'ipaddr.js';
-import { Agent, buildConnector } from 'undici';
+import { Agent, buildConnector, type Dispatcher } from 'undici';
+import { type Way, WaysOut } from './ways-out.js';
 
 /**
  * The guard on every connection that a customer's configuration can cause (server-side request forgery, CWE-918).
@@ -53,12 +54,17 @@ export class Egress {
   readonly dispatcher: Agent;
   /** Options for TLS made elsewhere: whom to trust. One context for all, as reading 140 root certificates takes 20 ms. */
   readonly tls: { readonly secureContext?: SecureContext };
+  /** PEM certificates of the authorities that are trusted beside the public ones. */
+  readonly trusted: readonly string[];
+  readonly #ways: WaysOut;
   readonly #allowed: readonly (readonly [Address, number])[];
   readonly #resolver: typeof systemLookup;
 
   constructor({ allowedNetworks, trustedCertificates, resolver = systemLookup }: EgressOptions) {
     this.#allowed = allowedNetworks.map(parseNetwork);
     this.#resolver = resolver;
+    this.trusted = trustedCertificates ?? [];
+    this.#ways = new WaysOut(this, CONNECTIONS_PER_ORIGIN);
     this.tls = trustedCertificates?.length
       ? { secureContext: createSecureContext({ ca: [...rootCertificates, ...trustedCertificates] }) }
       : {};
@@ -71,7 +77,7 @@ export class Egress {
       connections: CONNECTIONS_PER_ORIGIN,
       pipelining: 1,
       connect: (options, callback) => {
-        const blocked = this.#blockedLiteral(options.hostname);
+        const blocked = this.blocked(options.hostname);
         if (blocked) callback(blocked, null);
         else connect(options, callback);
       },
@@ -99,7 +105,7 @@ export class Egress {
     port: number,
     { timeoutMs = CONNECT_TIMEOUT_MS, signal }: ConnectOptions = {},
   ): Promise<Socket> {
-    const blocked = this.#blockedLiteral(host);
+    const blocked = this.blocked(host);
     if (blocked) return Promise.reject(blocked);
     return new Promise((resolve, reject) => {
       const socket = connectSocket({ host, port, lookup: this.lookup, noDelay: true, ...(signal && { signal }) });
@@ -137,16 +143,22 @@ export class Egress {
   problemWithHost(host: string): string | undefined {
     const name = host.toLowerCase().replace(/\.$/, '');
     const local = name === 'localhost' || name.endsWith('.localhost');
-    const reachable = local ? this.isInternal('127.0.0.1') || this.isInternal('::1') : !this.#blockedLiteral(name);
+    const reachable = local ? this.isInternal('127.0.0.1') || this.isInternal('::1') : !this.blocked(name);
     return reachable ? undefined : 'is not a public address, and no allowed network contains it';
   }
 
-  /** Ends idle connections now and busy ones after their response. */
-  close(): Promise<void> {
-    return this.dispatcher.close();
+  /** The pool for requests with a client certificate, or through a proxy. Asked for each request, as the unused are closed. */
+  way(way: Way): Dispatcher {
+    return this.#ways.get(way);
   }
 
-  #blockedLiteral(host: string): BlockedAddressError | undefined {
+  /** Ends idle connections now and busy ones after their response. */
+  async close(): Promise<void> {
+    await Promise.all([this.dispatcher.close(), this.#ways.close()]);
+  }
+
+  /** The error of a host that is an address which may not be reached. Names are judged by `lookup`. */
+  blocked(host: string): BlockedAddressError | undefined {
     const literal = host.replace(/^\[(.*)\]$/, '$1');
     return isIP(literal) !== 0 && this.#reach(literal) === 'blocked' ? new BlockedAddressError(host) : undefined;
   }

@@ -16,7 +16,7 @@ interface Answer {
 
 export class TokenCache {
   /** By a digest of the credentials, in order of last use. */
-  readonly #tokens = new Map<string, { readonly token: Promise<string>; untilMs: number }>();
+  readonly #tokens = new Map<string, { readonly token: Promise<string>; untilMs: number; value?: string }>();
 
   /**
    * @param credentials everything the token depends on
@@ -32,7 +32,7 @@ export class TokenCache {
       return known.token;
     }
     const entry = {
-      token: this.#ask(ask, (untilMs) => Object.assign(entry, { untilMs })),
+      token: this.#ask(ask, (value, untilMs) => Object.assign(entry, { value, untilMs })),
       untilMs: Number.POSITIVE_INFINITY,
     };
     this.#tokens.set(key, entry);
@@ -41,19 +41,23 @@ export class TokenCache {
     return entry.token;
   }
 
-  /** For a token that was refused before its time. */
-  forget(credentials: string): void {
-    this.#tokens.delete(digest(credentials));
+  /**
+   * For a token that was refused before its time.
+   * @param refused the token; one that somebody has asked for since then is kept
+   */
+  forget(credentials: string, refused?: string): void {
+    const key = digest(credentials);
+    if (refused === undefined || this.#tokens.get(key)?.value === refused) this.#tokens.delete(key);
   }
 
-  async #ask(ask: () => Promise<Answer>, lasts: (untilMs: number) => void): Promise<string> {
+  async #ask(ask: () => Promise<Answer>, lasts: (token: string, untilMs: number) => void): Promise<string> {
     const { status, body } = await ask();
     if (status >= 400) throw new Error(`the token endpoint answered ${status}`);
     const { access_token: token, expires_in: seconds } = parsed(body);
     if (typeof token !== 'string' || !/^[\x21-\x7e]{1,10000}$/.test(token))
       throw new Error('the token endpoint gave no token');
     const lifetime = typeof seconds === 'number' && seconds > 0 ? seconds : STANDARD_SECONDS;
-    lasts(Date.now() + lifetime * 1_000 - MARGIN_MS);
+    lasts(token, Date.now() + lifetime * 1_000 - MARGIN_MS);
     return token;
   }
 }

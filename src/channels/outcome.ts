@@ -1,5 +1,6 @@
 import type { Content, ErrorCategory, Json } from '../domain/vocabulary.js';
 import type { OutgoingMessage, SendOutcome } from './channel.js';
+import { ProxyRefusal } from './http-proxy.js';
 
 /** What the adapters share in saying how it went: the words of a rejection, and keeping those words clean. */
 
@@ -93,6 +94,10 @@ export function unanswered(error: unknown, host: string, inDoubt: boolean): Reje
   if (code === 'BLOCKED_ADDRESS') return rejected('CONFIGURATION', 'BLOCKED_ADDRESS', message ?? '');
   if (name === 'TimeoutError') return rejected('NETWORK', 'TIMEOUT', `${host} did not answer in time`, extra);
   if (name === 'AbortError') return rejected('NETWORK', 'ABORTED', `the call to ${host} was stopped`, extra);
+  if (error instanceof ProxyRefusal) {
+    const category = error.status === 407 ? 'AUTHENTICATION' : error.status < 500 ? 'CONFIGURATION' : 'NETWORK';
+    return rejected(category, error.code, `no way to ${host}: ${error.message}`);
+  }
   if (code === 'UND_ERR_INVALID_ARG') {
     return rejected('CONFIGURATION', 'INVALID_REQUEST', `no request can be made of this configuration for ${host}`);
   }

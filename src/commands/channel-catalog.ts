@@ -4,6 +4,16 @@ import type { Channel, Content, FieldProblem, JsonObject } from '../domain/vocab
 /** A path into a configuration, key by key. */
 export type ConfigPath = readonly string[];
 
+export type SigningKind = 'HMAC_SHA256' | 'ED25519';
+
+export interface SigningSecret {
+  /** Where it goes in the configuration. */
+  readonly path: ConfigPath;
+  readonly secret: string;
+  /** The receiver needs it to check signatures; of others the configuration has the public half. */
+  readonly isShared: boolean;
+}
+
 /**
  * What intake needs to know of channels: enough to refuse what could never be sent, and to keep secrets apart. The
  * channels themselves are plugged in at the top of the application.
@@ -15,8 +25,10 @@ export interface ChannelCatalog {
   secretPaths(channel: Channel, config: JsonObject): ConfigPath[];
   /** Those of them that are sent to the server to be let in; the others only sign. */
   credentialPaths(channel: Channel, config: JsonObject): ConfigPath[];
-  /** A new secret that the receiver will check signatures with, for channels that sign; where it goes in `config`. */
-  newSigningSecret(channel: Channel): { readonly path: ConfigPath; readonly secret: string } | undefined;
+  /** A new secret for channels that sign, of the kind that is wished, else of the one that `config` asks for. */
+  newSigningSecret(channel: Channel, config: JsonObject, wish?: SigningKind): SigningSecret | undefined;
+  /** `config` with what follows from it: public keys of the secrets that have one. */
+  completed(channel: Channel, config: JsonObject): JsonObject;
   /** `config` with a new signing secret beside the old one, which stays good for a while. */
   rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined;
   /** Whom this configuration's credentials are shown to: the server, as far as it can be chosen. */

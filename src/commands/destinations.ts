@@ -10,7 +10,7 @@ import type { OpenCircuit } from '../domain/provider.js';
 import { badInput, reject } from '../domain/rejection.js';
 import { type RetryPolicy, retryPolicy, retryPolicyProblems } from '../domain/retry-policy.js';
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
-import type { ChannelCatalog } from './channel-catalog.js';
+import type { ChannelCatalog, SigningKind } from './channel-catalog.js';
 import { isObject, present } from './delivery-input.js';
 import type { DestinationDirectory } from './destination-directory.js';
 import type { CommandExecutor, Executed, ExecuteResult, Known, Order, Refused } from './executor.js';
@@ -77,15 +77,15 @@ export class Destinations {
   }
 
   async create(input: DestinationInput, requester: Requester): Promise<ChangedDestination | Refused> {
-    const signing = this.#catalog.newSigningSecret(input.type);
     const given = isObject(input.config) ? input.config : {};
+    const signing = this.#catalog.newSigningSecret(input.type, given);
     const needsSecret = signing && !hasValue(given, signing.path);
     const config = needsSecret ? withValue(given, signing.path, signing.secret) : given;
     const defined = this.#define(input, config, requester.organizationId);
     if (Array.isArray(defined)) return badInput(defined);
     const command = { type: 'CreateDestination', now: now(), definition: defined } as const;
     const result = await this.#order(newId(), command, requester, requester.organizationId);
-    return result.ok && needsSecret ? { ...result, signingSecret: signing.secret } : result;
+    return result.ok && needsSecret && signing.isShared ? { ...result, signingSecret: signing.secret } : result;
   }
 
   /** What is hidden in `input` stays as it is; so does a signing secret that is left out. */
@@ -102,23 +102,28 @@ export class Destinations {
   }
 
   /** A new signing secret; the one before stays good for the overlap, so that receivers can change at their pace. */
-  async rotateSecret(id: string, overlapSeconds: number, requester: Requester, mayAccess: MayAccess) {
+  async rotateSecret(
+    id: string,
+    { overlapSeconds, signature }: { readonly overlapSeconds: number; readonly signature?: SigningKind | null },
+    requester: Requester,
+    mayAccess: MayAccess,
+  ) {
     if (overlapSeconds < 0 || overlapSeconds > 30 * 86_400)
       return badInput([{ path: 'overlapSeconds', problem: 'must be from 0 to 2592000 (30 days)' }]);
-    let signingSecret = '';
+    let signingSecret: string | undefined;
     const result = await this.#change(id, requester, mayAccess, ({ definition: { type, config, secrets } }) => {
-      const signing = this.#catalog.newSigningSecret(type);
+      const signing = this.#catalog.newSigningSecret(type, config, signature ?? undefined);
       const until = new Date(Date.now() + overlapSeconds * 1_000);
       const rotated = signing && this.#catalog.rotated(type, joinSecrets(config, secrets), signing.secret, until);
       if (!rotated)
         return badInput([
           { path: 'id', problem: `a ${type} destination does not sign, so it has no secret to rotate` },
         ]);
-      signingSecret = signing.secret;
+      if (signing.isShared) signingSecret = signing.secret;
       const split = splitSecrets(rotated, this.#catalog.secretPaths(type, rotated));
       return { ok: true, command: { type: 'RotateDestinationSecret', now: now(), ...split } };
     });
-    return result.ok ? { ...result, signingSecret } : result;
+    return result.ok && signingSecret !== undefined ? { ...result, signingSecret } : result;
   }
 
   delete(id: string, requester: Requester, mayAccess: MayAccess) {
@@ -177,7 +182,7 @@ export class Destinations {
       label: input.label,
       type: input.type,
       ...(input.description && { description: input.description }),
-      ...splitSecrets(config, this.#catalog.secretPaths(input.type, config)),
+      ...splitSecrets(this.#catalog.completed(input.type, config), this.#catalog.secretPaths(input.type, config)),
       ...(retry && { retry }),
       ...(Object.keys(limits).length > 0 && { limits }),
       isDefault: input.isDefault ?? false,
@@ -214,7 +219,7 @@ export class Destinations {
 
   /** A webhook that says nothing of its secret goes on signing. */
   #signed(channel: Channel, config: JsonObject): JsonObject {
-    const path = this.#catalog.newSigningSecret(channel)?.path;
+    const path = this.#catalog.newSigningSecret(channel, config)?.path;
     return path && !hasValue(config, path) ? withValue(config, path, hidden) : config;
   }
 

@@ -1,5 +1,6 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
+import type { SigningKind } from '../commands/channel-catalog.js';
 import { type ChangedDestination, type DestinationInput, Destinations } from '../commands/destinations.js';
 import { isUuid } from '../commands/ids.js';
 import type { Channel } from '../domain/vocabulary.js';
@@ -45,9 +46,11 @@ export class DestinationResolver {
     @Context() context: RequestContext,
     @Args('id') id: string,
     @Args('overlapSeconds') overlapSeconds: number,
+    @Args('signature') signature?: SigningKind | null,
   ) {
     const requester = requesterFor(context, '');
-    const rotated = await this.destinations.rotateSecret(known(id), overlapSeconds, requester, accessOf(context));
+    const wish = { overlapSeconds, signature: signature ?? null };
+    const rotated = await this.destinations.rotateSecret(known(id), wish, requester, accessOf(context));
     return this.#answer(context, unwrap(rotated));
   }
 

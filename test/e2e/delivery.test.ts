@@ -1,3 +1,4 @@
+import { createPublicKey, verify } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { unusedPort } from '../support/peers/http-peer.js';
@@ -90,6 +91,29 @@ describe('a webhook', () => {
       expect(() =>
         new Webhook(secret).verify(request?.raw ?? '', request?.headers as Record<string, string>),
       ).not.toThrow();
+  });
+
+  it('is signed with an ed25519 key whose public half the destination shows', async () => {
+    const webhook = { url: `${receiver.url}/ed25519` };
+    const made = await api.destination('WEBHOOK', { webhook });
+    const { rotateDestinationSecret: rotated } = await waybill.ask<{
+      rotateDestinationSecret: { signingSecret: null; config: { webhook: { publicKey: string } } };
+    }>(
+      `mutation { rotateDestinationSecret(id: "${made.id}", overlapSeconds: 60, signature: ED25519) { signingSecret config } }`,
+    );
+    // Nobody else needs the private half.
+    expect(rotated.signingSecret).toBeNull();
+    expect(rotated.config.webhook).toMatchObject({ signature: 'ed25519', secret: '********' });
+    await api.until((await api.request({ to: [{ destinationId: made.id }] })).id, 'DELIVERED');
+    const { headers, raw } = at('/ed25519')[0] as ReturnType<typeof at>[number];
+    const bytes = Buffer.from(rotated.config.webhook.publicKey.replace('whpk_', ''), 'base64');
+    const der = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), bytes]);
+    const signed = Buffer.from(`${headers['webhook-id']}.${headers['webhook-timestamp']}.${raw}`);
+    const [own, before] = String(headers['webhook-signature']).split(' ');
+    const signature = Buffer.from(String(own).replace('v1a,', ''), 'base64');
+    expect(verify(null, signed, createPublicKey({ key: der, format: 'der', type: 'spki' }), signature)).toBe(true);
+    expect(before).toMatch(/^v1,/);
+    expect(() => new Webhook(String(made.signingSecret)).verify(raw, headers as Record<string, string>)).not.toThrow();
   });
 
   it('is retried as its destination says, under the same id, and no sooner than Retry-After', async () => {

@@ -358,9 +358,14 @@ describe('requests made for others (SSRF)', () => {
   it.each(blocked)('%s is refused as a bare address and as a destination', async (url) => {
     const bare = await ask(planted.keyA, REQUEST, { input: { to: [{ channel: 'WEBHOOK', address: url }] } });
     expect(bare.codes).toEqual(['BAD_USER_INPUT']);
-    const input = { label: 'x', type: 'WEBHOOK', config: { webhook: { url } } };
     const create = 'mutation ($input: DestinationInput!) { createDestination(input: $input) { id } }';
-    expect((await ask(planted.keyA, create, { input })).codes).toEqual(['BAD_USER_INPUT']);
+    // Also where it is asked for tokens, or takes all requests.
+    const oauth = { tokenUrl: url, clientId: 'a', clientSecret: 'b' };
+    const good = receiver.url;
+    for (const webhook of [{ url }, { url: good, oauth }, { url: good, proxy: { url } }]) {
+      const input = { label: 'x', type: 'WEBHOOK', config: { webhook } };
+      expect((await ask(planted.keyA, create, { input })).codes).toEqual(['BAD_USER_INPUT']);
+    }
   });
 
   it('a redirect to somewhere inside is not followed', async () => {

@@ -36,7 +36,11 @@ export class FakeCatalog implements ChannelCatalog {
 
   newSigningSecret(channel: string) {
     if (channel !== 'WEBHOOK') return undefined;
-    return { path: ['webhook', 'secret'], secret: `whsec_${++this.#secrets}` };
+    return { path: ['webhook', 'secret'], secret: `whsec_${++this.#secrets}`, isShared: true };
+  }
+
+  completed(_channel: string, config: JsonObject): JsonObject {
+    return config;
   }
 
   rotated(channel: string, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined {

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import type { FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
+import { at } from '../callback.js';
 import type {
   ChannelAdapter,
   ChannelDescription,
@@ -12,6 +13,7 @@ import type {
 import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
 import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
+import { explanation, parsed } from '../json-answer.js';
 import { render, templateError, variablesOf } from '../liquid.js';
 import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
 import { headersSchema, secretHeaderValues } from '../request-headers.js';
@@ -216,30 +218,7 @@ function judged(answer: HttpAnswer, config: ApiConfig, message: OutgoingMessage,
 }
 
 function refused(answer: HttpAnswer, config: ApiConfig, message: OutgoingMessage, host: string, now: Date): Rejected {
-  const json = parsed(answer.body) as { detail?: unknown; message?: unknown; error?: unknown } | undefined;
-  const said = [json?.detail, json?.message, json?.error].find((text) => typeof text === 'string') as
-    | string
-    | undefined;
-  const words = presentable(said ?? '', message, secretHeaderValues(config.headers));
+  const words = presentable(explanation(answer.body), message, secretHeaderValues(config.headers));
   const detail = `${host} answered ${answer.status}${words && `: ${words}`}`;
   return refusedByHttp(answer, detail, now);
 }
-
-function parsed(body: string): unknown {
-  try {
-    return JSON.parse(body) ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-const at = (json: unknown, path: string): unknown =>
-  path
-    .split('.')
-    .reduce<unknown>(
-      (value, key) =>
-        typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-          ? (value as Record<string, unknown>)[key]
-          : undefined,
-      json,
-    );

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
 import type {
   ChannelAdapter,
@@ -9,12 +9,17 @@ import type {
   SendOptions,
   SendOutcome,
 } from '../channel.js';
-import { checked, problemsOf, timeout } from '../config.js';
+import { AccessTokens, type ClientCredentials } from '../client-credentials.js';
+import { problemsOf } from '../config.js';
+import { CONNECTION_SECRETS } from '../connection-config.js';
 import type { Egress } from '../egress.js';
-import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
-import { presentable, rejected, unanswered } from '../outcome.js';
-import { headersSchema } from '../request-headers.js';
+import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from '../http.js';
+import { explanation } from '../json-answer.js';
+import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { JUDGED_BYTES, type ResponseRule, refusedByRule, ruleFor } from '../response-rules.js';
 import { decodeSecret, type SigningKey, signatures } from '../standard-webhooks.js';
+import type { ClientTls, ProxyServer, Way } from '../ways-out.js';
+import { webhookSchema } from '../webhook-schema.js';
 
 /**
  * Webhooks as Standard Webhooks 1.0 describes them (https://www.standardwebhooks.com): a JSON body, an id that stays the
@@ -24,7 +29,7 @@ const DESCRIPTION: ChannelDescription = {
   channel: 'WEBHOOK',
   provider: 'webhook',
   configKey: 'webhook',
-  secretFields: ['secret', 'previousSecret'],
+  secretFields: ['secret', 'previousSecret', ...CONNECTION_SECRETS, 'oauth.clientSecret'],
   idempotency: 'keyed',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
@@ -32,10 +37,6 @@ const DESCRIPTION: ChannelDescription = {
 };
 
 const EVENT_TYPE = /^[a-z0-9._-]{1,100}$/;
-
-const secret = checked((text) =>
-  decodeSecret(text) ? undefined : 'must be whsec_ followed by the base64 of 24 to 64 random bytes (Standard Webhooks)',
-);
 
 interface WebhookConfig {
   readonly url: string;
@@ -45,6 +46,10 @@ interface WebhookConfig {
   readonly secret?: string;
   readonly previousSecret?: string;
   readonly previousSecretUntil?: string;
+  readonly oauth?: ClientCredentials;
+  readonly tls?: ClientTls;
+  readonly proxy?: ProxyServer;
+  readonly responseRules?: readonly ResponseRule[];
 }
 
 /** What never changes from one message to the next. */
@@ -56,6 +61,9 @@ interface Target {
   readonly headers: readonly string[];
   readonly keys: readonly SigningKey[];
   readonly timeoutMs: number;
+  readonly oauth: ClientCredentials | undefined;
+  readonly way: Way | undefined;
+  readonly rules: readonly ResponseRule[];
   /** Never to be quoted. */
   readonly secrets: readonly string[];
 }
@@ -63,6 +71,7 @@ interface Target {
 export class WebhookAdapter implements ChannelAdapter {
   readonly #egress: Egress;
   readonly #userAgent: string;
+  readonly #tokens = new AccessTokens();
   readonly schema: z.ZodType;
   /** By identity: a configuration is replaced and never changed, and lives as long as its owner keeps it cached. */
   readonly #targets = new WeakMap<JsonObject, Target>();
@@ -70,41 +79,7 @@ export class WebhookAdapter implements ChannelAdapter {
   constructor(egress: Egress, userAgent: string) {
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.schema = z.strictObject({
-      url: checked((url) => egress.problemWithUrl(url)).describe('Where messages are sent to, http or https.'),
-      method: z
-        .enum(['POST', 'PUT', 'PATCH'])
-        .optional()
-        .describe('HTTP method of the request.')
-        .meta({ default: 'POST' }),
-      headers: headersSchema
-        .optional()
-        .describe(
-          'Headers of the request. Those whose name has auth, token, key, secret, cookie, password or credential in it are secrets.',
-        ),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      secret: secret
-        .optional()
-        .describe('Signs each message (Standard Webhooks, HMAC-SHA256). Made by Waybill where none is given.')
-        .meta({ secret: true }),
-      previousSecret: secret
-        .optional()
-        .describe('The secret before this one. Signs too, so that the receiver can change over at its own time.')
-        .meta({ secret: true }),
-      previousSecretUntil: z.iso
-        .datetime({ offset: true })
-        .optional()
-        .describe('When the previous secret stops signing. Without it, it never does.'),
-      retryConfig: z
-        .strictObject({
-          maxRetries: z.int().min(0).max(100).optional().describe('Attempts after the first one.'),
-          backoffMultiplier: z.number().min(1).max(10).optional().describe('What each delay is to the one before.'),
-          initialDelay: z.int().min(0).optional().describe('Before the second attempt, in milliseconds.'),
-          maxBackoffDelay: z.int().min(0).optional().describe('No delay is longer, in milliseconds.'),
-        })
-        .optional()
-        .describe("How failed attempts are repeated. The destination's `retry` says more, and wins."),
-    });
+    this.schema = webhookSchema(egress, DESCRIPTION.limits.timeoutMs);
   }
 
   describe(): ChannelDescription {
@@ -123,19 +98,33 @@ export class WebhookAdapter implements ChannelAdapter {
     return this.#egress.problemWithUrl(address);
   }
 
-  /** HEAD, the request that promises to change nothing (RFC 9110, 9.2.1). That anybody answers is what is tested. */
+  /**
+   * HEAD, the request that promises to change nothing (RFC 9110, 9.2.1). That anybody answers is what is tested, and that
+   * there is a token, where one is needed.
+   */
   async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const { origin, path, timeoutMs, host } = this.#target(config);
+    const target = this.#target(config);
+    const { origin, path, timeoutMs, host, oauth } = target;
     const startedAt = performance.now();
-    const request = { origin, path, method: 'HEAD' as const, headers: ['user-agent', this.#userAgent] };
-    const result = await exchange(this.#egress.dispatcher, { ...request, timeoutMs, signal });
-    const latencyMs = performance.now() - startedAt;
-    if (result.kind === 'answer') return { ok: true, latencyMs, problems: [] };
-    const { code, detail } = unanswered(result.error, host, false);
-    return { ok: false, latencyMs, problems: [{ path: 'url', problem: `${code}: ${detail}` }] };
+    const failed = (field: string, { code, detail }: Rejected): ConnectionTest => ({
+      ok: false,
+      latencyMs: performance.now() - startedAt,
+      problems: [{ path: field, problem: `${code}: ${detail}` }],
+    });
+    const headers = ['user-agent', this.#userAgent];
+    if (oauth) {
+      const granted = await this.#tokens.get(oauth, this.#dispatcher(target), { signal, now: new Date() });
+      if (granted.kind === 'rejected') return failed('oauth', granted);
+      headers.push('authorization', `Bearer ${granted.token}`);
+    }
+    const request = { origin, path, method: 'HEAD' as const, headers };
+    const result = await exchange(this.#dispatcher(target), { ...request, timeoutMs, signal });
+    if (result.kind === 'silence') return failed('url', unanswered(result.error, host, false));
+    return { ok: true, latencyMs: performance.now() - startedAt, problems: [] };
   }
 
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
+  async send(message: OutgoingMessage, options: SendOptions): Promise<SendOutcome> {
+    const { attemptKey, now } = options;
     const target = this.#target(message.config);
     const body = Buffer.from(bodyOf(message, now));
     if (body.length > DESCRIPTION.limits.maxBytes) {
@@ -148,12 +137,42 @@ export class WebhookAdapter implements ChannelAdapter {
     const seconds = String(Math.floor(now.getTime() / 1_000));
     const all = [...target.headers, 'webhook-id', attemptKey, 'webhook-timestamp', seconds];
     if (target.keys.length > 0) all.push('webhook-signature', signatures(target.keys, attemptKey, seconds, body, now));
-    const { origin, path, method, timeoutMs } = target;
-    const request = { origin, path, method, headers: all, body, timeoutMs, signal };
-    const result = await exchange(this.#egress.dispatcher, request);
+    const result = target.oauth
+      ? await this.#authorized(target, target.oauth, all, body, options)
+      : await this.#exchange(target, all, body, options);
+    if (result.kind === 'rejected') return result;
     if (result.kind === 'silence') return unanswered(result.error, target.host, result.sent);
-    if (result.status >= 200 && result.status < 300) return { kind: 'accepted', delivered: true };
-    return refused(result, target, message, now);
+    return judged(result, target, message, now);
+  }
+
+  /** A token may end before its time: a 401 is answered with another one, once. */
+  async #authorized(
+    target: Target,
+    oauth: ClientCredentials,
+    headers: readonly string[],
+    body: Buffer,
+    options: SendOptions,
+  ): Promise<HttpResult | Rejected> {
+    const attempt = async (refused?: string) => {
+      const wish = { signal: options.signal, now: options.now, ...(refused !== undefined && { refused }) };
+      const granted = await this.#tokens.get(oauth, this.#dispatcher(target), wish);
+      if (granted.kind === 'rejected') return { result: granted };
+      const authorized = [...headers, 'authorization', `Bearer ${granted.token}`];
+      return { result: await this.#exchange(target, authorized, body, options), token: granted.token };
+    };
+    const { result, token } = await attempt();
+    if (result.kind !== 'answer' || result.status !== 401) return result;
+    return (await attempt(token)).result;
+  }
+
+  #exchange(target: Target, headers: string[], body: Buffer, { signal }: SendOptions): Promise<HttpResult> {
+    const { origin, path, method, timeoutMs, rules } = target;
+    const request = { origin, path, method, headers, body, timeoutMs, signal };
+    return exchange(this.#dispatcher(target), rules.length > 0 ? { ...request, keepBytes: JUDGED_BYTES } : request);
+  }
+
+  #dispatcher({ way }: Target): Dispatcher {
+    return way ? this.#egress.way(way) : this.#egress.dispatcher;
   }
 
   #target(config: JsonObject): Target {
@@ -167,6 +186,7 @@ export class WebhookAdapter implements ChannelAdapter {
 }
 
 function targetOf(config: WebhookConfig, userAgent: string): Target {
+  const { oauth, tls, proxy } = config;
   const url = new URL(config.url);
   const own = Object.entries(config.headers ?? {});
   const defaults = [
@@ -178,6 +198,7 @@ function targetOf(config: WebhookConfig, userAgent: string): Target {
     { text: config.secret, untilMs: Number.POSITIVE_INFINITY },
     { text: config.previousSecret, untilMs },
   ];
+  const others = [oauth?.clientSecret, tls?.key, tls?.passphrase, proxy?.password];
   return {
     origin: url.origin,
     host: url.host,
@@ -189,7 +210,12 @@ function targetOf(config: WebhookConfig, userAgent: string): Target {
       return key ? [{ key, untilMs }] : [];
     }),
     timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
-    secrets: [...own.map(([, value]) => value), ...secrets.flatMap(({ text }) => text ?? [])],
+    oauth,
+    way: tls || proxy ? { ...(tls && { tls }), ...(proxy && { proxy }) } : undefined,
+    rules: config.responseRules ?? [],
+    secrets: [...own.map(([, value]) => value), ...secrets.map(({ text }) => text), ...others].filter(
+      (text) => text !== undefined,
+    ),
   };
 }
 
@@ -205,21 +231,13 @@ function eventType(data: Json | undefined): string {
   return typeof type === 'string' && EVENT_TYPE.test(type) ? type : 'waybill.delivery';
 }
 
-function refused(answer: HttpAnswer, target: Target, message: OutgoingMessage, now: Date): SendOutcome {
+function judged(answer: HttpAnswer, target: Target, message: OutgoingMessage, now: Date): SendOutcome {
+  const rule = target.rules.length > 0 ? ruleFor(target.rules, answer) : undefined;
+  const isGood = rule ? rule.outcome === 'success' : answer.status >= 200 && answer.status < 300;
+  if (isGood) return { kind: 'accepted', delivered: true };
   const words = presentable(explanation(answer.body), message, target.secrets);
   const detail = `${target.host} answered ${answer.status}${words && `: ${words}`}`;
+  if (rule) return refusedByRule(rule, answer, detail, now);
   const outcome = refusedByHttp(answer, detail, now);
   return answer.status === 410 ? { ...outcome, gone: true } : outcome;
-}
-
-/** Why, if the receiver says so in the usual places of a JSON body (RFC 9457 first). Anything else is left unread. */
-function explanation(body: string): string {
-  try {
-    const json: unknown = JSON.parse(body);
-    if (typeof json !== 'object' || json === null) return '';
-    const { detail, title, message, error } = json as Record<string, unknown>;
-    return [detail, title, message, error].find((text) => typeof text === 'string')?.slice(0, 300) ?? '';
-  } catch {
-    return '';
-  }
 }

@@ -1,14 +1,14 @@
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
 import { at, given, header, hmac, isSame, isTimely, objectIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
-import { decodeSecret } from '../standard-webhooks.js';
+import { sharedSecret } from '../standard-webhooks.js';
 
 /**
  * Resend's webhooks (https://resend.com/docs/dashboard/webhooks/verify-webhooks-requests): signed by Svix, which is the
  * scheme of Standard Webhooks under headers of its own.
  */
 export function parseResendCallback(request: CallbackRequest, { webhookSecret }: JsonObject): Callback {
-  const key = typeof webhookSecret === 'string' ? decodeSecret(webhookSecret) : undefined;
+  const key = typeof webhookSecret === 'string' ? sharedSecret(webhookSecret) : undefined;
   if (!key) return refused('webhookSecret is not configured');
   const id = header(request, 'svix-id');
   const seconds = header(request, 'svix-timestamp');

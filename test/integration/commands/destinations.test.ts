@@ -131,7 +131,7 @@ describe('updating a destination', () => {
     let rotated: string | undefined;
     side.before.destinationOrder = async () => {
       side.before.destinationOrder = async () => {};
-      rotated = good(await side.destinations.rotateSecret(id, 60, ada, mayAccess)).signingSecret;
+      rotated = good(await side.destinations.rotateSecret(id, { overlapSeconds: 60 }, ada, mayAccess)).signingSecret;
     };
     await update(id, webhook({ secret: hidden }));
     expect(await used(id)).toMatchObject({ secret: rotated });
@@ -142,7 +142,7 @@ describe('rotating the signing secret', () => {
   it('shows the new one once and keeps the old one beside it for a while', async () => {
     const { id, signingSecret: old } = await create(webhook({ headers: { Authorization: 'a' } }));
     const before = Date.now();
-    const { signingSecret } = good(await side.destinations.rotateSecret(id, 3_600, ada, mayAccess));
+    const { signingSecret } = good(await side.destinations.rotateSecret(id, { overlapSeconds: 3_600 }, ada, mayAccess));
     const config = (await used(id)) as JsonObject;
     expect(config).toMatchObject({ secret: signingSecret, previousSecret: old, headers: { Authorization: 'a' } });
     expect(Date.parse(config.previousUntil as string) - before - 3_600_000).toBeLessThan(60_000);
@@ -152,14 +152,14 @@ describe('rotating the signing secret', () => {
 
   it.each([-1, 30 * 86_400 + 1])('is refused for an overlap of %i seconds', async (seconds) => {
     const { id } = await create();
-    expect(refusal(await side.destinations.rotateSecret(id, seconds, ada, mayAccess)).paths).toEqual([
-      'overlapSeconds',
-    ]);
+    expect(
+      refusal(await side.destinations.rotateSecret(id, { overlapSeconds: seconds }, ada, mayAccess)).paths,
+    ).toEqual(['overlapSeconds']);
   });
 
   it('is refused where nothing is signed', async () => {
     const { id } = await create(email);
-    expect(refusal(await side.destinations.rotateSecret(id, 60, ada, mayAccess))).toEqual({
+    expect(refusal(await side.destinations.rotateSecret(id, { overlapSeconds: 60 }, ada, mayAccess))).toEqual({
       code: 'BAD_USER_INPUT',
       paths: ['id'],
     });
@@ -181,7 +181,7 @@ it('whose organization is another’s, a destination is not there for anybody el
   const attempts = (which: string) =>
     Promise.all([
       update(which, webhook()),
-      side.destinations.rotateSecret(which, 60, ada, mayAccess),
+      side.destinations.rotateSecret(which, { overlapSeconds: 60 }, ada, mayAccess),
       side.destinations.delete(which, ada, mayAccess),
     ]);
   const answers = await attempts(id);

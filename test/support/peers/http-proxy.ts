@@ -1,0 +1,49 @@
+import { createServer, type IncomingMessage } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+
+/** An HTTP proxy on 127.0.0.1 that makes tunnels (CONNECT), for one login where it is given one. */
+
+export interface HttpProxy {
+  readonly url: string;
+  readonly port: number;
+  /** What tunnels were asked for, each with the login. */
+  readonly asked: { readonly authority: string; readonly authorization: string | undefined }[];
+  close(): Promise<void>;
+}
+
+export async function startHttpProxy(
+  options: { readonly login?: string; readonly status?: number } = {},
+): Promise<HttpProxy> {
+  const asked: HttpProxy['asked'] = [];
+  const sockets = new Set<Socket>();
+  const keep = (socket: Socket) => {
+    sockets.add(socket);
+    return socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
+  };
+  const server = createServer((_, response) => response.writeHead(405).end());
+  server.on('connection', keep);
+  server.on('connect', ({ url: authority = '', headers }: IncomingMessage, client: Socket) => {
+    const authorization = headers['proxy-authorization'];
+    asked.push({ authority, authorization });
+    const expected = options.login && `Basic ${Buffer.from(options.login).toString('base64')}`;
+    if (authorization !== expected) return client.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n');
+    if (options.status) return client.end(`HTTP/1.1 ${options.status} No\r\n\r\n`);
+    const { hostname, port } = new URL(`http://${authority}`);
+    const target = keep(connect(Number(port || 80), hostname));
+    target.once('connect', () => {
+      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+      target.pipe(client).pipe(target);
+    });
+    target.once('close', () => client.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    ...{ url: `http://127.0.0.1:${port}`, port, asked },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
+  };
+}
