@@ -50,6 +50,7 @@ import { errorFormatter } from './graphql/errors.js';
 import { InsightResolver } from './graphql/insight.resolver.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { OperationsResolver } from './graphql/operations.resolver.js';
+import { PerformanceResolver } from './graphql/performance.resolver.js';
 import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
@@ -242,6 +243,7 @@ export class AppModule {
         AuditResolver,
         DestinationResolver,
         InsightResolver,
+        PerformanceResolver,
         OperationsResolver,
         SuppressionResolver,
         ProviderResolver,

@@ -5,6 +5,7 @@ import { logBackup } from './log-backup.js';
 import { logRestore } from './log-restore.js';
 import { logStats } from './log-stats.js';
 import { logVerify } from './log-verify.js';
+import { type ReplayOptions, replay } from './replay.js';
 
 interface LogOptions {
   readonly data?: string;
@@ -40,6 +41,18 @@ export function addLogCommands(program: Command, env: Environment): void {
     .action((file: string, options: LogOptions) =>
       logRestore(dataIn(options, env), resolve(file), options.json ?? false),
     );
+}
+
+/** `waybill replay`: what happened in one stream, from the embedded log alone. */
+export function addReplayCommand(program: Command, env: Environment): void {
+  program
+    .command('replay')
+    .description('print the history of one stream and the state after each event; Waybill may be running or not')
+    .requiredOption('--stream <id>', 'for instance delivery-<uuid> or destination-<uuid>')
+    .option('--as-of <time>', 'only what was recorded until then: a time with offset (RFC 3339), or a log position')
+    .option('--data <folder>', 'the data directory (default: WAYBILL_DATA, else .waybill)')
+    .option('--json', 'print one JSON object a line for each event')
+    .action((options: LogOptions & ReplayOptions) => replay(logIn(options, env), options));
 }
 
 const dataIn = ({ data }: LogOptions, env: Environment): string =>

@@ -7,7 +7,7 @@ import { addDeadLetterCommands } from './dead-letters.js';
 import { addDeliveryCommands } from './deliveries.js';
 import { demo } from './demo.js';
 import { addDestinationCommands } from './destinations.js';
-import { addLogCommands } from './log.js';
+import { addLogCommands, addReplayCommand } from './log.js';
 import { addProjectionCommands } from './projections.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
 
@@ -64,6 +64,7 @@ export async function main(argv: string[]): Promise<void> {
   addDeadLetterCommands(program, process.env);
   addDestinationCommands(program, process.env);
   addAuditCommands(program, process.env);
+  addReplayCommand(program, process.env);
   addLogCommands(program, process.env);
 
   asking(program.command('doctor'))

@@ -4,8 +4,10 @@ import type { AttemptRow } from '../projections/attempts.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
+import type { LegFilter, SlaFilter } from '../projections/legs-query.js';
 import type { Rebuild } from '../projections/member.js';
 import { NotParked, type Skip } from '../projections/parking.js';
+import type { PerformanceQueries } from '../projections/performance-query.js';
 import type { ReadSide } from '../projections/read-side.js';
 import { RebuildConflict, type RebuildOptions, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
 import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
@@ -130,6 +132,27 @@ export class ReadModels {
   async dashboard(context: RequestContext, organizations: Organizations, from: Date, to: Date, bucket: Bucket) {
     await this.#caughtUp(context);
     return await this.#reads.dashboard.dashboard(organizations, from, to, bucket);
+  }
+
+  async legs(context: RequestContext, filter: LegFilter, first: number, after: string | undefined) {
+    await this.#caughtUp(context);
+    return await refusing(this.#reads.legs.list(filter, context.principal.organizations, first, after));
+  }
+
+  async slaLegs(context: RequestContext, filter: SlaFilter, first: number, after: string | undefined) {
+    await this.#caughtUp(context);
+    return await refusing(this.#reads.legs.sla(filter, context.principal.organizations, first, after));
+  }
+
+  /** @param what which aggregate of a span of time */
+  async performance<What extends 'sla' | 'providers' | 'deliveries'>(
+    context: RequestContext,
+    what: What,
+    organizations: Organizations,
+    span: { readonly from: Date; readonly to: Date },
+  ): Promise<Awaited<ReturnType<PerformanceQueries[What]>>> {
+    await this.#caughtUp(context);
+    return (await this.#reads.performance[what](organizations, span)) as Awaited<ReturnType<PerformanceQueries[What]>>;
   }
 
   async projections() {

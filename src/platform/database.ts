@@ -16,6 +16,7 @@ import { Audit1784000000000 } from './migrations/1784000000000-audit.js';
 import { AuditSearch1784100000000 } from './migrations/1784100000000-audit-search.js';
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 import { Suppressions1787000000000 } from './migrations/1787000000000-suppressions.js';
+import { Legs1788000000000 } from './migrations/1788000000000-legs.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -50,6 +51,7 @@ const migrations = [
   AuditSearch1784100000000,
   ProviderReasons1785000000000,
   Suppressions1787000000000,
+  Legs1788000000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

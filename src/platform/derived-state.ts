@@ -37,6 +37,7 @@ export const DERIVED_TABLES = [
   'destination_health',
   'dashboard_hours',
   'suppressions',
+  'legs',
   'projection_checkpoints',
   'projection_rebuilds',
   'projection_kept',

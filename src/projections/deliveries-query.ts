@@ -52,6 +52,8 @@ export interface DeliveryFilter {
   readonly tag?: string | null;
   readonly correlationId?: string | null;
   readonly deadLettered?: boolean | null;
+  /** True: only those that wait for somebody to approve them. */
+  readonly awaitingApproval?: boolean | null;
   /** Inclusive. */
   readonly requestedAfter?: Instant | Date | null;
   /** Exclusive. */
@@ -165,15 +167,19 @@ const conditions: { readonly [Field in keyof DeliveryFilter]-?: string } = {
   organizationId: 'd.organizationId = :organizationId',
   status: 'd.status = any(:status)',
   channel: 'd.channels @> array[:channel]::text[]',
-  destinationId: 'd.destinationIds @> array[:destinationId]::uuid[]',
+  destinationId: `d.destinationIds @> array[:destinationId]::uuid[] and d.destinationIds <> '{}'`,
   recipientId: 'false',
   subject: "d.subjects @> array[:subject]::text[] and d.subjects <> '{}'",
-  tag: 'd.tags @> array[:tag]::text[]',
+  // What else is said of tags and destinations lets the plan see that their indexes have them all.
+  tag: `d.tags @> array[:tag]::text[] and d.tags <> '{}'`,
   correlationId: 'd.correlationId = :correlationId',
   deadLettered: 'd.deadLettered = :deadLettered',
+  awaitingApproval: `(d.holds @> '[{"reason": "approval"}]') = :awaitingApproval`,
   requestedAfter: 'd.requestedAt >= :requestedAfter',
   requestedBefore: 'd.requestedAt < :requestedBefore',
 };
+
+const AWAITS_APPROVAL = `d.holds @> '[{"reason": "approval"}]'`;
 
 function restricted(query: Query, filter: DeliveryFilter): Query {
   for (const [field, condition] of Object.entries(conditions)) {
@@ -184,6 +190,7 @@ function restricted(query: Query, filter: DeliveryFilter): Query {
     const isDeadLetters = field === 'deadLettered' && value === true;
     if (isImpossible) query.andWhere('false');
     else if (isDeadLetters) query.andWhere('d.deadLettered');
+    else if (field === 'awaitingApproval' && value === true) query.andWhere(AWAITS_APPROVAL);
     else query.andWhere(condition, { [field]: value });
   }
   return query;

@@ -5,7 +5,9 @@ import { DashboardQueries } from './dashboard-query.js';
 import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
+import { LegQueries } from './legs-query.js';
 import { ParkedEvents } from './parked-query.js';
+import { PerformanceQueries } from './performance-query.js';
 import { SuppressionQueries } from './suppressions-query.js';
 import { TenantReads } from './tenant-reads.js';
 
@@ -16,6 +18,8 @@ export class ReadSide {
   readonly attemptsInDoubt: AttemptsInDoubt;
   readonly destinations: DestinationQueries;
   readonly dashboard: DashboardQueries;
+  readonly legs: LegQueries;
+  readonly performance: PerformanceQueries;
   readonly parked: ParkedEvents;
   readonly suppressions: SuppressionQueries;
 
@@ -29,6 +33,8 @@ export class ReadSide {
     this.attemptsInDoubt = new AttemptsInDoubt(reads);
     this.destinations = new DestinationQueries(reads);
     this.dashboard = new DashboardQueries(reads);
+    this.legs = new LegQueries(reads);
+    this.performance = new PerformanceQueries(reads);
     this.parked = new ParkedEvents(database);
     this.suppressions = new SuppressionQueries(reads);
   }

@@ -1,4 +1,4 @@
-import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { AttemptRef, DeliveryEvent } from '../domain/delivery-events.js';
 import { absent, type DeliveryState, evolve as evolveDelivery } from '../domain/delivery-state.js';
 import { isClosed } from '../domain/delivery-status.js';
 import { type DestinationEvent, type DestinationState, evolve as evolveDestination } from '../domain/destination.js';
@@ -37,6 +37,8 @@ export interface LegMarks {
   readonly firstAttemptAt?: Instant;
   /** When the provider accepted it. */
   readonly sentAt?: Instant;
+  /** Of the newest attempt. */
+  readonly provider?: string;
   /** Of all failures the leg ever met, each once. */
   readonly categories: readonly ErrorCategory[];
 }
@@ -125,21 +127,20 @@ function marked(
     marks.map((mark, index) => (state.legs[index]?.leg === number ? change(mark) : mark));
   switch (event.type) {
     case 'AttemptStarted':
-      return markLeg(event.data.leg, (mark) => attempted(mark, event.data.startedAt));
+      return markLeg(event.data.leg, (mark) => attempted(mark, event.data));
     case 'AttemptSucceeded':
       return markLeg(event.data.leg, (mark) => ({
         firstAttemptAt: mark.firstAttemptAt ?? event.data.startedAt,
         sentAt: event.at,
+        provider: event.data.provider,
         categories: mark.categories,
       }));
     case 'AttemptResolved':
       return event.data.outcome === 'not-sent'
         ? marks
-        : markLeg(event.data.leg, (mark) => ({ ...attempted(mark, event.data.startedAt), sentAt: event.at }));
+        : markLeg(event.data.leg, (mark) => ({ ...attempted(mark, event.data), sentAt: event.at }));
     case 'AttemptFailed':
-      return markLeg(event.data.leg, (mark) =>
-        failed(attempted(mark, event.data.startedAt), event.data.failure.category),
-      );
+      return markLeg(event.data.leg, (mark) => failed(attempted(mark, event.data), event.data.failure.category));
     case 'DependencyFailed':
       return marks.map((mark) => failed(mark, event.data.failure.category));
     default:
@@ -147,8 +148,11 @@ function marked(
   }
 }
 
-const attempted = (mark: LegMarks, startedAt: Instant): LegMarks =>
-  mark.firstAttemptAt === undefined ? { firstAttemptAt: startedAt, ...mark } : mark;
+const attempted = (mark: LegMarks, { startedAt, provider }: AttemptRef): LegMarks => ({
+  ...mark,
+  firstAttemptAt: mark.firstAttemptAt ?? startedAt,
+  provider,
+});
 
 const failed = (mark: LegMarks, category: ErrorCategory): LegMarks =>
   mark.categories.includes(category) ? mark : { ...mark, categories: [...mark.categories, category] };

@@ -48,6 +48,8 @@ describe('what follows from the log', () => {
       insert into destination_health (destination_id, deliveries, failures, consecutive_failures, response_ms)
         values (gen_random_uuid(), 0, 0, 0, 0);
       insert into suppressions select gen_random_uuid(), '', 'EMAIL', '', 'MANUAL', now(), null, null, '', true;
+      insert into legs (delivery_id, leg, organization_id, channel, priority, status, attempts, requested_at, dead_lettered, updated_at)
+        values (gen_random_uuid(), 1, '', '', '', '', 0, now(), false, now());
       insert into dashboard_hours select '', now(), '', ${Array.from({ length: 20 }, () => 0).join(', ')};
       insert into projection_checkpoints values ('deliveries', 1, ${projections});
       insert into projection_rebuilds values (gen_random_uuid(), 'deliveries', 'done', 0, 0, now(), now());

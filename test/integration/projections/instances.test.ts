@@ -64,7 +64,9 @@ describe('the writer', () => {
     expect(connections).toEqual([{ n: 1 }]);
     for (const host of hosts) {
       expect(host.position('dashboard')).toBe(position);
-      await expect.poll(() => host.progress().map(({ state }) => state), PATIENCE).toEqual(Array(4).fill('running'));
+      await expect
+        .poll(() => host.progress().map(({ state }) => state), PATIENCE)
+        .toEqual(projections.map(() => 'running'));
       for (const status of await host.status()) expect(status).toMatchObject({ position, lagEvents: 0, parked: 0 });
     }
   });
@@ -233,7 +235,7 @@ describe('a reader', () => {
     }
     await expect(second.orders.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
     const states = (host: ProjectionHost) => host.progress().map(({ rebuild }) => rebuild?.state);
-    await expect.poll(() => states(second), PATIENCE).toEqual(Array(4).fill('done'));
+    await expect.poll(() => states(second), PATIENCE).toEqual(projections.map(() => 'done'));
     expect(await writer()).toEqual({ owner: 'instance-0', epoch: 1 });
   });
 

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { DomainEvent } from '../../../src/event-store/codec.js';
 import type { EventReader } from '../../../src/event-store/event-store.js';
 import { Connection } from '../../../src/projections/connection.js';
 import type { Rebuild } from '../../../src/projections/member.js';
@@ -8,7 +7,7 @@ import { RebuildConflict, UnknownProjection } from '../../../src/projections/reb
 import { projections } from '../../../src/projections/registry.js';
 import type { ProjectionRunner } from '../../../src/projections/runner.js';
 import { dropExpired } from '../../../src/projections/versions.js';
-import { failed, newDelivery, ORGANIZATION, requested, sent, World } from './world.js';
+import { failed, newDelivery, requested, sent, suppressed, World } from './world.js';
 
 // All in real databases, which a busy machine makes slow.
 vi.setConfig({ testTimeout: 120_000 });
@@ -53,18 +52,6 @@ async function recordMixed(count: number): Promise<void> {
   await Promise.all(all.map(({ stream }, index) => world.record(stream, sent(2, index + 12))));
 }
 
-const suppressed: DomainEvent = {
-  type: 'AddressSuppressed',
-  at: '2026-03-02T12:00:00.000Z',
-  data: {
-    organizationId: ORGANIZATION,
-    channel: 'EMAIL',
-    address: 'ada@example.com',
-    reason: 'COMPLAINT',
-    by: 'provider:sendgrid',
-  },
-};
-
 /** Schemas of versions that are being built or kept. */
 const OTHER_VERSIONS = `select nspname from pg_namespace where nspname ~ '^waybill_(building|kept)_'`;
 
@@ -77,7 +64,7 @@ describe('a rebuild', () => {
     await world.record(newDelivery().stream, requested());
     const before = await world.digests();
 
-    const writing = Promise.all([recordMixed(10), world.record(`suppression-${randomUUID()}`, suppressed)]);
+    const writing = Promise.all([recordMixed(10), world.record(`suppression-${randomUUID()}`, suppressed())]);
     const rebuild = await runner.rebuild(name);
     expect(rebuild).toMatchObject({ name, state: 'running', processed: 0, finishedAt: null });
     await writing;

@@ -76,7 +76,7 @@ describe('the group', () => {
       { id: randomUUID(), type: 'TemplateCreated', data: {}, metadata: {} },
     ]);
     await world.shown(runner);
-    expect(runner.progress().map(({ parked }) => parked)).toEqual([0, 0, 0, 0]);
+    expect(runner.progress().map(({ parked }) => parked)).toEqual(projections.map(() => 0));
   });
 
   it('applies a batch once when its connection is killed in the middle of it', async () => {
@@ -191,7 +191,9 @@ describe('an event that cannot be understood', () => {
     await world.record(poisoned.stream, sent());
     await world.shown(runner);
 
-    expect(runner.progress().map(({ parked }) => parked)).toEqual([2, 2, 2, 2]);
+    expect(runner.progress().map(({ parked }) => parked)).toEqual(
+      projections.map(({ prefixes }) => (prefixes.includes('delivery-') ? 2 : 0)),
+    );
     const parked = await world.rows(`select stream, type, error from parked_events where projection = 'deliveries'`);
     expect(parked).toEqual([
       { stream: poisoned.stream, type: 'FromTheFuture', error: expect.stringContaining('unknown event type') },
@@ -214,7 +216,9 @@ describe('an event that cannot be understood', () => {
     second.start();
     await world.record(stream, sent());
     await world.shown(second);
-    expect(second.progress().map(({ parked }) => parked)).toEqual([2, 2, 2, 2]);
+    expect(second.progress().map(({ parked }) => parked)).toEqual(
+      projections.map(({ prefixes }) => (prefixes.includes('delivery-') ? 2 : 0)),
+    );
   });
 
   it('is parked for one projection alone when it is Postgres that refuses its rows', async () => {
@@ -226,16 +230,13 @@ describe('an event that cannot be understood', () => {
     await world.record(stream, requested(), sent(13));
     await recordDeliveries(20);
     await world.shown(runner);
-    expect(runner.progress().map(({ name, parked }) => [name, parked])).toEqual([
-      ['deliveries', 0],
-      ['attempts', 1],
-      ['destinations', 0],
-      ['dashboard', 0],
-    ]);
+    expect(runner.progress().map(({ name, parked }) => [name, parked])).toEqual(
+      projections.map(({ name }) => [name, name === 'attempts' ? 1 : 0]),
+    );
     const [parked] = await world.rows('select type, error from parked_events');
     expect(parked).toEqual({ type: 'AttemptSucceeded', error: expect.stringContaining('picky') });
     expect(await world.rows('select count(*)::integer as n from attempts')).toEqual([{ n: 80 }]);
-    expect(states(runner)).toEqual(['running', 'running', 'running', 'running']);
+    expect(states(runner)).toEqual(projections.map(() => 'running'));
   });
 });
 

@@ -4,7 +4,7 @@ import type { Organizations } from '../../../src/domain/vocabulary.js';
 import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
 import { projections } from '../../../src/projections/registry.js';
 import { beginAs } from '../../../src/projections/tenant-reads.js';
-import { HOOK, newDelivery, requested, sent, World } from './world.js';
+import { HOOK, newDelivery, requested, sent, suppressed, World } from './world.js';
 
 /** Postgres itself keeps tenants apart: what is asked here has no condition of its own. */
 const MINE = randomUUID();
@@ -28,6 +28,7 @@ beforeAll(async () => {
     const legs = [{ leg: 1, routes: [{ channel: 'WEBHOOK' as const, destinationId: hook }], recipients: 1 }];
     const { stream } = newDelivery();
     await world.record(stream, requested({ organizationId, legs }), sent());
+    await world.record(`suppression-${randomUUID()}`, suppressed(organizationId));
   }
   const runner = world.runner();
   runner.start();

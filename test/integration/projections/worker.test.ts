@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
 import type { ProjectionHost as Host, HostOptions } from '../../../src/projections/host.js';
+import { projections } from '../../../src/projections/registry.js';
 import { newDelivery, requested, sent, World } from './world.js';
 
 /** As built: a thread gets no TypeScript compiler from vitest. */
@@ -43,7 +44,7 @@ it('keeps the read models up to date from a thread of its own', async () => {
   const { id } = await host.orders.rebuild('deliveries');
   for await (const [rebuild] of rebuilds) if (rebuild?.id === id && rebuild.state === 'done') break;
   await expect(host.orders.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
-  expect((await host.status()).map(({ state }) => state)).toEqual(['running', 'running', 'running', 'running']);
+  expect((await host.status()).map(({ state }) => state)).toEqual(projections.map(() => 'running'));
   await host.stop();
 });
 
@@ -88,7 +89,7 @@ it('starts the thread again when it dies', async () => {
   await expect
     .poll(() => host.progress()[0]?.lastError, { timeout: 20_000 })
     .toContain('the projection thread has died');
-  expect(host.progress().map(({ state }) => state)).toEqual(['failing', 'failing', 'failing', 'failing']);
+  expect(host.progress().map(({ state }) => state)).toEqual(projections.map(() => 'failing'));
   await expect(host.orders.rebuild('deliveries')).rejects.toThrow('thread');
   const log = EmbeddedLog.open(logPath);
   await host.ready;

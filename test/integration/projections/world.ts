@@ -176,6 +176,12 @@ export const sent = (number = 1, seconds = 2): DeliveryEvent => ({
   data: { ...attempt(number, seconds - 1), delivered: true, providerMessageId: `message-${number}` },
 });
 
+export const suppressed = (organizationId = ORGANIZATION): DomainEvent => ({
+  type: 'AddressSuppressed',
+  at: at(0),
+  data: { organizationId, channel: 'EMAIL', address: 'ada@example.com', reason: 'COMPLAINT', by: 'provider:sendgrid' },
+});
+
 export const failure = { category: 'NETWORK', code: 'ECONNRESET', message: 'the connection broke' } as const;
 
 /** An attempt that failed, and the retry that follows from it. */
