@@ -1,12 +1,17 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pool } from 'pg';
 import type { EventStore } from './event-store/event-store.js';
+import { openKeyRing } from './key-ring.js';
 import type { Config } from './platform/config.js';
+import { RESTORED_KEYS } from './platform/data-directory.js';
 import { DestroyedKeysFile } from './platform/destroyed-keys-file.js';
-import { extendKeyRing, parseKeyRing, type RingKey, readKeyRing } from './platform/key-ring-file.js';
 import { DataKeys, type KeyRing } from './security/data-keys.js';
-import { KEY_BYTES, KeyEncryption, WrongKeyRing } from './security/key-encryption.js';
+import { importKeys } from './security/key-backup.js';
+import { KEY_BYTES, WrongKeyRing } from './security/key-encryption.js';
+import { INSTALLATION_SECRET } from './security/key-rotation.js';
 import { type Installation, KeyTable } from './security/key-table.js';
 import { Subjects } from './security/subjects.js';
 
@@ -21,7 +26,6 @@ export interface Keys {
 
 /** Each log says which keys it was written with: an event for each time that they were made anew. */
 const STREAM = 'waybill-keys';
-const SECRET = 'installation';
 const MOST_AT_ONCE = 10_000;
 
 /**
@@ -32,15 +36,22 @@ const MOST_AT_ONCE = 10_000;
  */
 export async function openKeys(config: Config, pool: Pool, store: EventStore): Promise<Keys> {
   const table = new KeyTable(pool);
+  await restoreKeys(pool, join(config.dataDir, RESTORED_KEYS));
   const known = await table.installation();
   const logged = (await store.readStream(STREAM)).map(({ id }) => id);
   if (!known && logged.length > 0 && !config.acceptLostKeys) throw new Error(KEYS_ARE_MISSING);
   if (known && logged.length > 0 && !logged.includes(known.id))
     throw new Error('the database has the keys of another Waybill, not those that this event log was written with');
 
-  const ring = await openKeyRing(config, known);
+  const ring = await openKeyRing(config, table, known === undefined);
   const installation = known ?? (await install(table, ring, logged.length > 0));
   const secret = unwrapSecret(ring, installation);
+  const lacking = (await table.versionsInUse()).filter((version) => !ring.encryption.has(version));
+  if (lacking.length > 0)
+    throw new Error(
+      `the key ring lacks version ${lacking.join(', ')}, which keys in the database are wrapped with: put back a copy of ` +
+        'the ring that has it',
+    );
   if (!logged.includes(installation.id)) await note(store, installation.id, logged.length);
   const { acceptsMissing } = installation;
   const dataKeys = new DataKeys(table, ring, { acceptsMissing });
@@ -59,19 +70,26 @@ export async function openKeys(config: Config, pool: Pool, store: EventStore): P
   };
 }
 
+/** What `waybill log restore` has put there. */
+async function restoreKeys(pool: Pool, file: string): Promise<void> {
+  if (!existsSync(file)) return;
+  await importKeys(pool, file);
+  await rm(file);
+}
+
 const KEYS_ARE_MISSING =
   'the event log holds personal data that was sealed with keys, and the database has none of them: restore the schema ' +
   'waybill_keys from a backup, or set WAYBILL_ACCEPT_LOST_KEYS=true to go on without that data for ever';
 
 async function install(table: KeyTable, { encryption }: KeyRing, acceptsMissing: boolean): Promise<Installation> {
-  const { version, wrapped } = encryption.wrap(SECRET, randomBytes(KEY_BYTES));
+  const { version, wrapped } = encryption.wrap(INSTALLATION_SECRET, randomBytes(KEY_BYTES));
   await table.install({ id: randomUUID(), version, wrapped, acceptsMissing });
   return (await table.installation()) as Installation;
 }
 
 function unwrapSecret({ encryption }: KeyRing, installation: Installation): Buffer {
   try {
-    return encryption.unwrap(SECRET, installation);
+    return encryption.unwrap(INSTALLATION_SECRET, installation);
   } catch (error) {
     if (!(error instanceof WrongKeyRing)) throw error;
     throw new Error(`the key ring is not the one that the keys in the database are wrapped with: ${error.message}`, {
@@ -86,33 +104,3 @@ async function note(store: EventStore, id: string, revision: number): Promise<vo
   const expected = revision === 0 ? 'no-stream' : revision - 1;
   await store.append(STREAM, expected, [{ id, type: 'KeysIdentified', data: {}, metadata }]);
 }
-
-/** @param known wrapped already, so that a new ring could not be the right one */
-async function openKeyRing(config: Config, known: Installation | undefined): Promise<KeyRing> {
-  if (config.keyRing !== undefined) return fixed(parseKeyRing(config.keyRing, 'WAYBILL_KEY_RING'));
-  const file = config.keyRingFile ?? join(config.dataDir, 'keys.json');
-  let keys = await readKeyRing(file);
-  if (!keys && known)
-    throw new Error(
-      `there is no key ring in ${file}, and the keys in the database are wrapped with one: put a copy of it there, or ` +
-        'name it with WAYBILL_KEY_RING_FILE',
-    );
-  keys ??= await extendKeyRing(file, []);
-  let encryption = encryptionOf(keys);
-  return {
-    get encryption() {
-      return encryption;
-    },
-    async reload() {
-      encryption = encryptionOf((await readKeyRing(file)) ?? []);
-    },
-  };
-}
-
-const fixed = (keys: readonly RingKey[]): KeyRing => ({
-  encryption: encryptionOf(keys),
-  reload: async () => undefined,
-});
-
-const encryptionOf = (keys: readonly RingKey[]): KeyEncryption =>
-  new KeyEncryption(new Map(keys.map(({ version, key }) => [version, key])));

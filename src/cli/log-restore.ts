@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BackupManifest, checkBackup, extractBackup } from '../event-store/embedded-backup.js';
 import { DATA_FILE } from '../event-store/embedded-file.js';
 import { EmbeddedLog } from '../event-store/embedded-log.js';
 import { type Verification, verifyLog } from '../event-store/embedded-verify.js';
 import { markRestored } from '../event-store/log-identity.js';
-import { openDataDirectory, syncDirectory } from '../platform/data-directory.js';
+import { openDataDirectory, RESTORED_KEYS, syncDirectory, writeDurably } from '../platform/data-directory.js';
+import { keysOf } from './log-backup.js';
 import { count, say, withProgress } from './log-output.js';
 
 /**
@@ -25,9 +26,12 @@ export async function logRestore(dataDir: string, file: string, json: boolean): 
     // Nobody can start there any more, but somebody may have since.
     refuseToOverwrite(dataDir, log);
     const { events, streams } = await putInPlace(dataDir, log, file, json);
-    if (json) return say(JSON.stringify({ dataDir, events, streams, ...manifest }));
+    const hasKeys = existsSync(keysOf(file));
+    if (hasKeys) await writeDurably(join(dataDir, RESTORED_KEYS), await readFile(keysOf(file), 'utf8'), 0o600);
+    if (json) return say(JSON.stringify({ dataDir, events, streams, hasKeys, ...manifest }));
     say(`${log}: ${count(events, 'event')} in ${count(streams, 'stream')}, the log up to position ${manifest.head}`);
     say('The read models are made again from it at the next start.');
+    if (hasKeys) say('So are its keys put into the database then; they need the key ring (keys.json) of that Waybill.');
   } finally {
     directory.release();
   }

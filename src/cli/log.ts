@@ -34,7 +34,7 @@ export function addLogCommands(program: Command, env: Environment): void {
   command('backup', 'copy the log, as it is at one moment, into one file that must not exist; Waybill may be running')
     .argument('<file>', 'where to write the backup')
     .action((file: string, options: LogOptions) =>
-      logBackup(logIn(options, env), resolve(file), options.json ?? false),
+      logBackup(configOf(options, env), resolve(file), options.json ?? false),
     );
   command('restore', 'make a backup the log of a data directory that has none; Waybill must not be running there')
     .argument('<file>', 'a backup that `waybill log backup` made')
@@ -54,6 +54,11 @@ export function addReplayCommand(program: Command, env: Environment): void {
     .option('--json', 'print one JSON object a line for each event')
     .action((options: LogOptions & ReplayOptions) => replay(logIn(options, env), options));
 }
+
+const configOf = ({ data }: LogOptions, env: Environment) => {
+  const config = loadConfig(env, { cwd: process.cwd() });
+  return data === undefined ? config : { ...config, dataDir: resolve(data) };
+};
 
 const dataIn = ({ data }: LogOptions, env: Environment): string =>
   data === undefined ? loadConfig(env, { cwd: process.cwd() }).dataDir : resolve(data);

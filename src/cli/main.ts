@@ -7,6 +7,7 @@ import { addDeadLetterCommands } from './dead-letters.js';
 import { addDeliveryCommands } from './deliveries.js';
 import { demo } from './demo.js';
 import { addDestinationCommands } from './destinations.js';
+import { addKeysCommands } from './keys.js';
 import { addLogCommands, addReplayCommand } from './log.js';
 import { addProjectionCommands } from './projections.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
@@ -65,6 +66,7 @@ export async function main(argv: string[]): Promise<void> {
   addDestinationCommands(program, process.env);
   addAuditCommands(program, process.env);
   addReplayCommand(program, process.env);
+  addKeysCommands(program, process.env);
   addLogCommands(program, process.env);
 
   asking(program.command('doctor'))

@@ -266,6 +266,16 @@ const schema = z.strictObject({
   keyRingFile: z.string().min(1, 'must not be empty').optional(),
   /** Default none. The key ring itself, as it is in that file. */
   keyRing: z.string().min(1, 'must not be empty').optional(),
+  /** Default none. AWS KMS instead of a key ring. */
+  kms: z
+    .strictObject({
+      /** Id, ARN or alias of a symmetric encryption key. */
+      keyId: z.string().min(1, 'must not be empty'),
+      /** Default: as the AWS SDK finds it, as it finds credentials. */
+      region: z.string().min(1, 'must not be empty').optional(),
+      endpoint: url('https://kms.eu-central-1.amazonaws.com', 'https', 'http').optional(),
+    })
+    .optional(),
   /** Default false. True starts although the keys of personal data were lost: what was sealed with them stays sealed. */
   acceptLostKeys: z.stringbool({ error: 'must be true or false' }).or(z.boolean()).default(false),
   /** Default none. CIDRs that outgoing calls may reach although they are not public. */

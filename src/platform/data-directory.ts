@@ -13,9 +13,13 @@ import { type ProcessLock, takeProcessLock } from './process-lock.js';
  *     admin.key      the administrator's key, unless WAYBILL_ADMIN_KEY gives it
  *     waybill.lock   held by the running instance
  *     keys.json      the key ring, unless WAYBILL_KEY_RING_FILE or WAYBILL_KEY_RING names another
+ *     keys.restore   see RESTORED_KEYS
  *     destroyed-keys the ids of keys that were destroyed (destroyed-keys-file.ts)
  *     postgres…      see embedded-postgres.ts
  */
+
+/** Wrapped keys out of a backup, to be put into the database at the next start. */
+export const RESTORED_KEYS = 'keys.restore';
 
 /** Raised when the layout changes in a way that an older Waybill would misread. */
 const FORMAT_VERSION = 1;

@@ -47,20 +47,15 @@ export function parseKeyRing(text: string, name: string): RingKey[] {
   return keys;
 }
 
-/** Adds a new version, or makes the first one. @param keep which of those before to keep; default all */
-export async function extendKeyRing(
-  file: string,
-  before: readonly RingKey[],
-  keep: (key: RingKey) => boolean = () => true,
-): Promise<RingKey[]> {
+/** Adds a new version, or makes the first one. */
+export async function extendKeyRing(file: string, before: readonly RingKey[]): Promise<RingKey[]> {
   const version = Math.max(0, ...before.map((key) => key.version)) + 1;
   const added = { version, created: new Date().toISOString(), key: randomBytes(KEY_BYTES) };
-  const keys = [...before.filter(keep), added];
-  await writeKeyRing(file, keys);
-  return keys;
+  return await replaceKeyRing(file, [...before, added]);
 }
 
-export async function writeKeyRing(file: string, keys: readonly RingKey[]): Promise<void> {
+export async function replaceKeyRing(file: string, keys: readonly RingKey[]): Promise<RingKey[]> {
   const rows = keys.map(({ version, created, key }) => ({ version, created, key: key.toString('base64') }));
   await writeDurably(file, `${JSON.stringify({ format: 1, keys: rows })}\n`, 0o600);
+  return [...keys];
 }

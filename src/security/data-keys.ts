@@ -122,7 +122,8 @@ export class DataKeys {
     const missing = new Map([...subjects].filter(([subject]) => !this.#bySubject.get(subject)));
     const unknown = new Set([...ids].filter((id) => !this.#byId.get(id)));
     for (let round = 0; missing.size > 0 || unknown.size > 0; round++) {
-      if (round === MAX_ROUNDS) throw new Error('data keys changed too often to be read');
+      if (round === MAX_ROUNDS)
+        throw new Error('data keys changed too often to be read, or the key ring here is older than the one in use');
       const rows = await this.#table.find([...missing.keys()], [...unknown]);
       if (rows.some(({ version, wrapped }) => wrapped && !this.#ring.encryption.has(version)))
         await this.#ring.reload();
@@ -146,6 +147,8 @@ export class DataKeys {
       return { row, key: { id, subject, key } };
     });
     const added = await this.#table.add(made.map(({ row }) => row));
+    // Somebody may have rotated the ring: what is wrapped with the version before is not taken any more.
+    if (added.size < made.length) await this.#ring.reload();
     for (const { key } of made) {
       if (!added.has(key.id)) continue;
       this.#byId.set(key.id, key);

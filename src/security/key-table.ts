@@ -49,6 +49,38 @@ export class KeyTable {
     );
   }
 
+  /** What KMS has wrapped, by version. */
+  async keyEncryptionKeys(): Promise<
+    { readonly version: number; readonly created: string; readonly wrapped: Buffer }[]
+  > {
+    const { rows } = await this.#pool.query<{ version: number; created: Date; wrapped: Buffer }>(
+      'select version, created_at as created, wrapped from waybill_keys.key_encryption_keys order by version',
+    );
+    return rows.map(({ version, created, wrapped }) => ({ version, created: created.toISOString(), wrapped }));
+  }
+
+  /** Of several at once the first one counts. */
+  async addKeyEncryptionKey(version: number, kmsKey: string, wrapped: Buffer): Promise<void> {
+    await this.#pool.query(
+      `insert into waybill_keys.key_encryption_keys (version, kms_key, wrapped) values ($1, $2, $3)
+       on conflict do nothing`,
+      [version, kmsKey, wrapped],
+    );
+  }
+
+  async dropKeyEncryptionKeys(versions: readonly number[]): Promise<void> {
+    await this.#pool.query('delete from waybill_keys.key_encryption_keys where version = any($1)', [versions]);
+  }
+
+  /** The versions of the key ring that are needed; each is found in the index without counting. */
+  async versionsInUse(): Promise<readonly number[]> {
+    const { rows } = await this.#pool.query<{ version: number }>(
+      `select version from generate_series(1, (select max(key_version) from waybill_keys.data_keys where destroyed_at is null)) as version
+       where exists (select from waybill_keys.data_keys where key_version = version and destroyed_at is null)`,
+    );
+    return rows.map(({ version }) => version);
+  }
+
   /** The living keys of a person, of the groups it is in too. */
   async ofPerson(subject: string): Promise<{ readonly id: string; readonly createdAt: string }[]> {
     const { rows } = await this.#pool.query<{ id: string; createdAt: Date }>(
@@ -97,7 +129,12 @@ export class KeyTable {
     return rows;
   }
 
-  /** Adds keys for subjects that have none. @returns the ids of those that were added: another one may be faster */
+  /**
+   * Adds keys for subjects that have none.
+   *
+   * @returns the ids of those that were added: another instance may be faster, or have rotated the key ring, and then
+   *   nothing is added that the version before has wrapped
+   */
   async add(keys: readonly NewKeyRow[]): Promise<Set<string>> {
     const { rows } = await this.#pool.query<{ id: string }>({
       name: 'add-keys',
@@ -105,6 +142,7 @@ export class KeyTable {
              select id, subject, organization_id, nullif(string_to_array(members, ' '), '{}'), version, wrapped
              from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bytea[])
                as new (id, subject, organization_id, members, version, wrapped)
+             where version >= coalesce((select key_version from waybill_keys.installation), 0)
              on conflict (subject) where destroyed_at is null do nothing
              returning id`,
       values: [
