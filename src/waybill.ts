@@ -146,7 +146,7 @@ export class Waybill {
     });
     projections.start();
     closings.push(() => projections.stop());
-    const reads = new ReadSide(database, projections);
+    const reads = new ReadSide(database, projections, stored);
 
     const auditLog = logger.child({ part: 'audit' });
     const folder = resolve(directory.path, config.audit.folder ?? 'audit');

@@ -26,7 +26,7 @@ export class DeliveryPresenter {
   }
 
   /** @param attempts reads the attempts from the same read models the row is from */
-  fromRow(row: DeliveryRow, asOf: bigint, attempts: () => Promise<unknown>): PresentedDelivery {
+  fromRow(row: DeliveryRow, asOf: bigint, attempts: () => Promise<unknown> | unknown): PresentedDelivery {
     return { asOf, attempts, history: () => this.#history(row.id, row.revision), ...row };
   }
 

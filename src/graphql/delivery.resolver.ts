@@ -6,6 +6,7 @@ import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import { isUuid } from '../commands/ids.js';
 import type { DeliveryCommand } from '../domain/delivery.js';
 import type { DeliveryFilter } from '../projections/deliveries-query.js';
+import { type AsOf, momentOf } from './as-of.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
@@ -118,10 +119,14 @@ export class DeliveryResolver {
     @Args('filter') filter?: Filter | null,
     @Args('first') first?: number | null,
     @Args('after') after?: string | null,
+    @Args('asOf') asOf?: AsOf | null,
   ) {
     const size = first ?? 50;
     if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-    return await this.reads.deliveries(context, this.#named(context, filter ?? {}), size, after ?? undefined);
+    const named = this.#named(context, filter ?? {});
+    return asOf
+      ? await this.reads.pastDeliveries(context, momentOf(asOf), named, size, after ?? undefined)
+      : await this.reads.deliveries(context, named, size, after ?? undefined);
   }
 
   @Subscription()

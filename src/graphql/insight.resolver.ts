@@ -1,5 +1,6 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { type AsOf, momentOf } from './as-of.js';
 import { badInput } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
@@ -23,11 +24,15 @@ export class InsightResolver {
     @Args('to') to: Date,
     @Args('bucket') bucket: Bucket,
     @Args('organizationId') organizationId?: string | null,
+    @Args('asOf') asOf?: AsOf | null,
   ) {
     if (from >= to) throw badInput([{ path: 'to', problem: 'must be after from' }]);
     if (!BUCKETS.includes(bucket))
       throw badInput([{ path: 'bucket', problem: `must be one of ${BUCKETS.join(', ')}` }]);
-    return await this.reads.dashboard(context, scopeOf(context, organizationId), from, to, bucket);
+    const scope = scopeOf(context, organizationId);
+    return asOf
+      ? await this.reads.pastDashboard(momentOf(asOf), scope, from, to, bucket)
+      : await this.reads.dashboard(context, scope, from, to, bucket);
   }
 
   @Query()

@@ -7,6 +7,8 @@ import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.j
 import type { LegFilter, SlaFilter } from '../projections/legs-query.js';
 import type { Rebuild } from '../projections/member.js';
 import { NotParked, type Skip } from '../projections/parking.js';
+import type { Moment, Past } from '../projections/past.js';
+import { NotInStep } from '../projections/past-dashboard.js';
 import type { PerformanceQueries } from '../projections/performance-query.js';
 import type { ReadSide } from '../projections/read-side.js';
 import { RebuildConflict, type RebuildOptions, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
@@ -79,6 +81,35 @@ export class ReadModels {
     };
   }
 
+  /** The list as it was at a moment of the past: it stays the same however often it is asked for. */
+  async pastDeliveries(
+    context: RequestContext,
+    moment: Moment,
+    filter: DeliveryFilter,
+    first: number,
+    after: string | undefined,
+  ) {
+    const past = await this.#past(moment);
+    const { organizations } = context.principal;
+    const page = await refusing(this.#reads.past.deliveries.list(past, filter, organizations, first, after));
+    const rows = await this.#rows.deliveries(page.edges.map(({ node }) => node.row));
+    const attemptsOf = async (index: number) =>
+      (await this.#rows.attempts([[...(page.edges[index] as (typeof page.edges)[number]).node.attempts]]))[0];
+    return {
+      edges: page.edges.map(({ cursor }, index) => {
+        const row = rows[index] as DeliveryRow;
+        return { cursor, node: this.#presenter.fromRow(row, BigInt(row.position), () => attemptsOf(index)) };
+      }),
+      pageInfo: {
+        hasNextPage: page.hasNextPage,
+        hasPreviousPage: after !== undefined,
+        startCursor: page.edges[0]?.cursor ?? null,
+        endCursor: page.endCursor,
+      },
+      totalCount: null,
+    };
+  }
+
   async attemptsInDoubt(
     context: RequestContext,
     organizations: Organizations,
@@ -132,6 +163,11 @@ export class ReadModels {
   async dashboard(context: RequestContext, organizations: Organizations, from: Date, to: Date, bucket: Bucket) {
     await this.#caughtUp(context);
     return await this.#reads.dashboard.dashboard(organizations, from, to, bucket);
+  }
+
+  async pastDashboard(moment: Moment, organizations: Organizations, from: Date, to: Date, bucket: Bucket) {
+    const past = await this.#past(moment);
+    return await refusing(this.#reads.past.dashboard.dashboard(past, organizations, from, to, bucket));
   }
 
   async legs(context: RequestContext, filter: LegFilter, first: number, after: string | undefined) {
@@ -205,6 +241,13 @@ export class ReadModels {
     );
   }
 
+  async #past(moment: Moment): Promise<Past> {
+    const past = await refusing(this.#reads.past.of(moment));
+    if (!(await this.#reads.projections.waitFor(past.needs, this.#patienceMs)))
+      throw new ApiError('UNAVAILABLE', 'the read models have not come as far as that yet; try again');
+    return past;
+  }
+
   async #attempts(ids: readonly string[], { principal }: RequestContext): Promise<AttemptRow[][]> {
     return await this.#rows.attempts(await this.#reads.attempts.ofDeliveries(ids, principal.organizations));
   }
@@ -234,6 +277,7 @@ async function refusing<Result>(query: Promise<Result>): Promise<Result> {
     return await query;
   } catch (error) {
     if (error instanceof BadQuery) throw badInput([{ path: error.path, problem: error.problem }]);
+    if (error instanceof NotInStep) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);
     throw error;
   }
 }

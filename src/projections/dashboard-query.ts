@@ -29,7 +29,20 @@ export interface DashboardRow {
   readonly highPriority: number;
 }
 
-type Sums = { readonly bucket: Date; readonly channel: Channel } & Record<Counter, string>;
+/** What the rows of one channel in one bucket count together. */
+export interface BucketSums {
+  readonly bucket: Instant;
+  readonly channel: Channel;
+  readonly sums: Readonly<Record<Counter, number>>;
+}
+
+type Stored = { readonly bucket: Date; readonly channel: Channel } & Record<Counter, string>;
+
+/** SQL of the columns that count, for `numbersOf`. */
+export const SUMS = COUNTERS.map((counter) => `sum(${counter}) as ${counter}`).join(', ');
+
+export const numbersOf = (stored: Readonly<Record<Counter, string | number>>): Record<Counter, number> =>
+  Object.fromEntries(COUNTERS.map((counter) => [counter, Number(stored[counter])])) as Record<Counter, number>;
 
 /** The dashboard read model, asked. */
 export class DashboardQueries {
@@ -49,10 +62,9 @@ export class DashboardQueries {
     to: Date | Instant,
     bucket: Bucket,
   ): Promise<DashboardRow[]> {
-    const sums = COUNTERS.map((counter) => `sum(${counter}) as ${counter}`).join(', ');
-    const rows: Sums[] = await this.#reads.as(organizations, (runner) =>
+    const rows: Stored[] = await this.#reads.as(organizations, (runner) =>
       runner.query(
-        `select date_trunc($1, hour, 'UTC') as bucket, channel, ${sums}
+        `select date_trunc($1, hour, 'UTC') as bucket, channel, ${SUMS}
        from dashboard_hours
        where hour >= date_trunc('hour', $2::timestamptz, 'UTC') and hour < $3
          ${organizations === 'all' ? '' : 'and organization_id = any($4)'}
@@ -60,28 +72,30 @@ export class DashboardQueries {
         [bucket, from, to, ...(organizations === 'all' ? [] : [organizations])],
       ),
     );
-    return rows.map(dashboardRow);
+    return rows.map((row) =>
+      dashboardRow({ bucket: row.bucket.toISOString(), channel: row.channel, sums: numbersOf(row) }),
+    );
   }
 }
 
-function dashboardRow({ bucket, channel, ...sums }: Sums): DashboardRow {
-  const count = (counter: Counter) => Number((sums as Record<Counter, string>)[counter]);
+export function dashboardRow({ bucket, channel, sums }: BucketSums): DashboardRow {
+  const count = (counter: Counter): number => sums[counter] ?? 0;
   const ratio = (dividend: Counter, divisor: Counter) =>
     count(divisor) === 0 ? null : count(dividend) / count(divisor);
   return {
-    bucket: bucket.toISOString(),
+    bucket,
     channel,
-    total: count('total'),
-    delivered: count('delivered'),
-    failed: count('failed'),
-    pending: count('pending'),
+    total: sums.total,
+    delivered: sums.delivered,
+    failed: sums.failed,
+    pending: sums.pending,
     averageProcessingMs: ratio('processing_ms', 'processing_count'),
     averageDeliveryMs: ratio('delivery_ms', 'delivery_count'),
     slaCompliance: ratio('sla_met', 'sla_counted'),
     errorCategories: ERROR_CATEGORIES.filter(
       (category) => count(`error_${category.toLowerCase() as Lowercase<ErrorCategory>}`) > 0,
     ),
-    recipients: count('recipients'),
-    highPriority: count('high_priority'),
+    recipients: sums.recipients,
+    highPriority: sums.high_priority,
   };
 }

@@ -84,7 +84,7 @@ export class BadQuery extends Error {
   }
 }
 
-const MAX_PAGE = 200;
+export const MAX_PAGE = 200;
 
 /** The deliveries read model, asked. Newest first. */
 export class DeliveryQueries {

@@ -1,4 +1,7 @@
 import type { DataSource } from 'typeorm';
+import { EventCodec } from '../event-store/codec.js';
+import type { EventReader } from '../event-store/event-store.js';
+import { closedFields } from '../event-store/sealed-fields.js';
 import { AttemptsInDoubt } from './attempts-in-doubt-query.js';
 import { AttemptQueries } from './attempts-query.js';
 import { DashboardQueries } from './dashboard-query.js';
@@ -7,6 +10,9 @@ import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
 import { LegQueries } from './legs-query.js';
 import { ParkedEvents } from './parked-query.js';
+import { type Moment, type Past, pastOf } from './past.js';
+import { PastDashboard } from './past-dashboard.js';
+import { PastDeliveries } from './past-deliveries.js';
 import { PerformanceQueries } from './performance-query.js';
 import { SuppressionQueries } from './suppressions-query.js';
 import { TenantReads } from './tenant-reads.js';
@@ -22,10 +28,16 @@ export class ReadSide {
   readonly performance: PerformanceQueries;
   readonly parked: ParkedEvents;
   readonly suppressions: SuppressionQueries;
+  readonly past: {
+    readonly deliveries: PastDeliveries;
+    readonly dashboard: PastDashboard;
+    of(moment: Moment): Promise<Past>;
+  };
 
   constructor(
     database: DataSource,
     readonly projections: ProjectionHost,
+    log: EventReader,
   ) {
     const reads = new TenantReads(database);
     this.deliveries = new DeliveryQueries(reads);
@@ -37,6 +49,12 @@ export class ReadSide {
     this.performance = new PerformanceQueries(reads);
     this.parked = new ParkedEvents(database);
     this.suppressions = new SuppressionQueries(reads);
+    const codec = new EventCodec(closedFields);
+    this.past = {
+      deliveries: new PastDeliveries(log, codec, this.deliveries),
+      dashboard: new PastDashboard(log, codec, reads),
+      of: (moment) => pastOf(moment, log),
+    };
   }
 
   /** Why queries may not be up to date, in words for an operator; undefined when all is well. */

@@ -1,0 +1,87 @@
+import type { Organizations } from '../domain/vocabulary.js';
+import type { EventCodec } from '../event-store/codec.js';
+import type { EventReader } from '../event-store/event-store.js';
+import { type AttemptRow, attemptsOf } from './attempts.js';
+import { type DeliveryRow, deliveryRow } from './deliveries.js';
+import { type DeliveryFilter, type DeliveryQueries, MAX_PAGE } from './deliveries-query.js';
+import { eachStream, foldedTo, type Past } from './past.js';
+
+/** One delivery as it was. */
+export interface PastDeliveryRow {
+  readonly row: DeliveryRow;
+  readonly attempts: readonly AttemptRow[];
+}
+
+export interface PastPage {
+  readonly edges: readonly { readonly cursor: string; readonly node: PastDeliveryRow }[];
+  readonly hasNextPage: boolean;
+  /** Where the next page begins, also when this one ended before it was full. */
+  readonly endCursor: string | null;
+}
+
+/** Streams read for one page at most; what is not found in them is looked for on the next page. */
+const MOST_STREAMS = 2_000;
+
+/**
+ * The list of deliveries as it was. Which there may be is asked of the read model, where all that was decided by a request
+ * still stands; what each was then is folded from its stream.
+ */
+export class PastDeliveries {
+  readonly #reader: EventReader;
+  readonly #codec: EventCodec;
+  readonly #deliveries: DeliveryQueries;
+
+  constructor(reader: EventReader, codec: EventCodec, deliveries: DeliveryQueries) {
+    this.#reader = reader;
+    this.#codec = codec;
+    this.#deliveries = deliveries;
+  }
+
+  /** Newest request first. @throws BadQuery for a page size or a cursor that cannot be */
+  async list(
+    past: Past,
+    filter: DeliveryFilter,
+    organizations: Organizations,
+    first: number,
+    after: string | null | undefined,
+  ): Promise<PastPage> {
+    const { status, deadLettered, awaitingApproval, ...lasting } = filter;
+    const candidates = { ...lasting, requestedBefore: earlier(past.latest, filter.requestedBefore) };
+    // Without conditions on what changes, most candidates are wanted.
+    const size = status || deadLettered != null || awaitingApproval != null ? MAX_PAGE : Math.min(first + 1, MAX_PAGE);
+    const edges: { cursor: string; node: PastDeliveryRow }[] = [];
+    let cursor = after ?? null;
+    for (let looked = 0; looked < MOST_STREAMS; ) {
+      const { edges: found, pageInfo } = await this.#deliveries.list(candidates, organizations, size, cursor);
+      const nodes = await eachStream(
+        this.#reader,
+        found.map(({ node }) => node),
+        ({ id }, recorded) => {
+          const then = foldedTo(this.#codec, id, recorded, past.includes);
+          return then && { row: deliveryRow(then.view), attempts: attemptsOf(id, then.events) };
+        },
+      );
+      for (const [index, node] of nodes.entries()) {
+        if (!node || !isWanted(node.row, filter)) continue;
+        if (edges.length === first) return { edges, hasNextPage: true, endCursor: edges.at(-1)?.cursor ?? null };
+        edges.push({ cursor: found[index]?.cursor as string, node });
+      }
+      if (!pageInfo.hasNextPage) return { edges, hasNextPage: false, endCursor: edges.at(-1)?.cursor ?? null };
+      looked += found.length;
+      cursor = pageInfo.endCursor;
+    }
+    return { edges, hasNextPage: true, endCursor: cursor };
+  }
+}
+
+/** What of a filter can change in the life of a delivery. */
+const isWanted = (row: DeliveryRow, { status, deadLettered, awaitingApproval }: DeliveryFilter): boolean =>
+  (!status || status.includes(row.status)) &&
+  (deadLettered == null || row.deadLettered === deadLettered) &&
+  (awaitingApproval == null || row.holds.some(({ reason }) => reason === 'approval') === awaitingApproval);
+
+function earlier(latest: string, wanted: Date | string | null | undefined): string {
+  if (wanted === null || wanted === undefined) return latest;
+  const given = new Date(wanted).toISOString();
+  return given < latest ? given : latest;
+}
