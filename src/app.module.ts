@@ -102,6 +102,7 @@ export class AppModule {
     const directory = new DestinationDirectory(executor);
     const accesses = new AccessDirectory(executor, store);
     const sockets = new LiveSockets();
+    const authentication = authenticationOf(infrastructure, accesses, sockets);
     const providers = config.providers as readonly ConfiguredProvider[];
     const catalog = new PluggedChannels(channels.registry, providers);
     const presenter = new DeliveryPresenter(store, codec);
@@ -129,13 +130,14 @@ export class AppModule {
 
     return {
       module: AppModule,
-      imports: [CqrsModule.forRoot(), graphql(infrastructure, accesses, sockets)],
+      imports: [CqrsModule.forRoot(), graphql(infrastructure, authentication)],
       controllers: [HealthController],
       providers: [
         { provide: CommandExecutor, useValue: executor },
         { provide: DestinationDirectory, useValue: directory },
         { provide: AccessDirectory, useValue: accesses },
         { provide: LiveSockets, useValue: sockets },
+        { provide: Authentication, useValue: authentication },
         { provide: DeliveryPresenter, useValue: presenter },
         { provide: ReadModels, useValue: readModels },
         { provide: Suppressions, useValue: suppressions },
@@ -268,7 +270,11 @@ export function accessLogOf({ logger, accessRecorder }: Pick<Infrastructure, 'lo
   };
 }
 
-function graphql(infrastructure: Infrastructure, accesses: AccessDirectory, sockets: LiveSockets): DynamicModule {
+function authenticationOf(
+  infrastructure: Infrastructure,
+  accesses: AccessDirectory,
+  sockets: LiveSockets,
+): Authentication {
   const { config, adminKey, logger } = infrastructure;
   const access = logger.child({ part: 'access' });
   const accessLog = accessLogOf(infrastructure);
@@ -282,12 +288,10 @@ function graphql(infrastructure: Infrastructure, accesses: AccessDirectory, sock
     maxFailures,
     windowSeconds: failureWindowSeconds,
   });
-  const authentication = new Authentication(
-    authenticator,
-    accessLog,
-    sockets,
-    new RateLimits(config.limits.requestsPerMinute),
-  );
+  return new Authentication(authenticator, accessLog, sockets, new RateLimits(config.limits.requestsPerMinute));
+}
+
+function graphql({ config, logger }: Infrastructure, authentication: Authentication): DynamicModule {
   return GraphQLModule.forRoot<MercuriusDriverConfig>({
     driver: MercuriusDriver,
     typeDefs: readFileSync(new URL('./graphql/schema.graphql', import.meta.url), 'utf8'),

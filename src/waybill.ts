@@ -23,11 +23,15 @@ import type { EventStore, EventStoreLocation } from './event-store/event-store.j
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
 import { closedFields } from './event-store/sealed-fields.js';
+import { authenticateWith, exportRefusal, exportSources } from './exports.js';
 import { FileRetention } from './file-retention.js';
+import { Authentication } from './graphql/authentication.js';
 import { LiveSockets } from './graphql/live-sockets.js';
+import { ReadModels } from './graphql/read-models.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import { serveCallbacks } from './http/callbacks.js';
+import { serveExports } from './http/exports.js';
 import { addSecurityHeaders } from './http/security-headers.js';
 import { followCertificate, MIN_VERSION, readCertificate } from './http/tls.js';
 import { openKeys } from './keys.js';
@@ -146,7 +150,7 @@ export class Waybill {
     });
     projections.start();
     closings.push(() => projections.stop());
-    const reads = new ReadSide(database, projections, stored);
+    const reads = new ReadSide(database, projections, { reader: stored, codec: new EventCodec(closedFields) });
 
     const auditLog = logger.child({ part: 'audit' });
     const folder = resolve(directory.path, config.audit.folder ?? 'audit');
@@ -225,6 +229,12 @@ export class Waybill {
       accessLog: accessLogOf({ logger, accessRecorder }),
       find: callbackDoors(channels.registry, app.get(DestinationDirectory), config.providers as never),
       publicUrl: config.publicUrl,
+    });
+    await serveExports(app.getHttpAdapter().getInstance(), {
+      sources: exportSources(app.get(ReadModels), app.get(Audit)),
+      authenticate: authenticateWith(app.get(Authentication)),
+      refusalOf: exportRefusal,
+      failed: (error) => logger.warn({ err: error }, 'an export did not come to its end'),
     });
     const following = new AbortController();
     const destinations = app.get(DestinationDirectory);

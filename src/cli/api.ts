@@ -17,6 +17,10 @@ export interface ServedOptions extends ServerOptions {
 
 /** The options of every command that asks a running Waybill. */
 export const asking = (command: Command): Command =>
+  reaching(command).option('--json', 'print JSON, without a progress bar');
+
+/** Those that say where it is and who asks. */
+export const reaching = (command: Command): Command =>
   command
     .option(
       '--url <url>',
@@ -25,22 +29,32 @@ export const asking = (command: Command): Command =>
     .option(
       '--key <key>',
       'an API key (default: WAYBILL_KEY, else WAYBILL_ADMIN_KEY, else admin.key of the data directory)',
-    )
-    .option('--json', 'print JSON, without a progress bar');
+    );
 
 /**
  * A running Waybill.
  *
  * @throws Error, one line, when there is no key
  */
-export async function apiOf(env: Environment, { url, key }: ServerOptions = {}): Promise<Ask> {
+export async function apiOf(env: Environment, options: ServerOptions = {}): Promise<Ask> {
+  const { url, key } = await serverOf(env, options);
+  return api(url, key);
+}
+
+/**
+ * Where it is, without a slash at the end, and what opens it.
+ *
+ * @throws Error, one line, when there is no key
+ */
+export async function serverOf(env: Environment, { url, key }: ServerOptions): Promise<{ url: string; key: string }> {
   const config = loadConfig(env, { cwd: process.cwd() });
   const given = key ?? env.WAYBILL_KEY ?? config.adminKey;
   const used = given || (await readFile(join(config.dataDir, 'admin.key'), 'utf8').catch(() => '')).trim();
   if (used === '')
     throw new Error('No key: give --key or WAYBILL_KEY, or set WAYBILL_DATA to the folder that has admin.key.');
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
-  return api((url ?? (env.WAYBILL_URL || `http://${host}:${config.port}`)).replace(/\/(graphql)?$/, ''), used);
+  const where = (url ?? (env.WAYBILL_URL || `http://${host}:${config.port}`)).replace(/\/(graphql)?$/, '');
+  return { url: where, key: used };
 }
 
 interface Answer<Data> {

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import type { Environment } from '../platform/config.js';
-import { type Ask, apiOf, asking, type ServedOptions } from './api.js';
+import { type Ask, apiOf, asking, reaching, type ServedOptions, type ServerOptions, serverOf } from './api.js';
+import { download } from './download.js';
 import { say } from './log-output.js';
 import { pageSize } from './page-size.js';
 import { print, table } from './table.js';
@@ -56,6 +57,17 @@ interface ListOptions extends ServedOptions {
   readonly after?: string;
 }
 
+interface ExportOptions extends ServerOptions {
+  readonly format: string;
+  readonly output?: string;
+  readonly organization?: string;
+  readonly status?: string[];
+  readonly tag?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly asOf?: string;
+}
+
 /** `waybill deliveries …` */
 export function addDeliveryCommands(program: Command, env: Environment): void {
   const deliveries = program.command('deliveries').description('list, look at, follow, retry and cancel deliveries');
@@ -75,6 +87,23 @@ export function addDeliveryCommands(program: Command, env: Environment): void {
         if (endCursor !== null) say(`\nmore: --after ${endCursor}`);
       });
     });
+
+  reaching(deliveries.command('export'))
+    .description('all deliveries as a file, the newest first; nothing of it is held in memory')
+    .addOption(new Option('--format <format>', 'of the file').choices(['csv', 'jsonl']).default('csv'))
+    .option('--output <file>', 'a new file; default: standard output')
+    .option('--organization <id>', 'only of this organization')
+    .addOption(new Option('--status <status...>', 'only in one of these').choices(STATUSES))
+    .option('--tag <tag>', 'only with this tag')
+    .option('--from <time>', 'only requested then or later (RFC 3339)')
+    .option('--to <time>', 'only requested before then')
+    .option('--as-of <time>', 'as they were then: a time with offset (RFC 3339), or a log position')
+    .action(async ({ format, output, organization, status, tag, from, to, asOf, ...server }: ExportOptions) =>
+      download(await serverOf(env, server), `deliveries.${format}`, output, {
+        ...{ organizationId: organization, status: status?.join(','), tag, requestedAfter: from, requestedBefore: to },
+        ...(asOf !== undefined && { [/^\d+$/.test(asOf) ? 'position' : 'at']: asOf }),
+      }),
+    );
 
   asking(deliveries.command('show'))
     .description('one delivery: legs, attempts and every recorded step')

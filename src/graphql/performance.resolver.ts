@@ -1,6 +1,7 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Query, Resolver } from '@nestjs/graphql';
 import type { Channel, Priority } from '../domain/vocabulary.js';
+import type { AttemptFilter } from '../projections/attempts-query.js';
 import type { LegFilter } from '../projections/legs-query.js';
 import { badInput } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
@@ -16,6 +17,16 @@ const MAX_SPAN_MS = 366 * 86_400_000;
 @UseFilters(PassErrorsOn)
 export class PerformanceResolver {
   constructor(private readonly reads: ReadModels) {}
+
+  @Query()
+  attempts(
+    @Context() context: RequestContext,
+    @Args('filter') filter?: AttemptFilter | null,
+    @Args('first') first?: number | null,
+    @Args('after') after?: string | null,
+  ) {
+    return this.reads.attempts(context, filter ?? {}, pageSize(first), after ?? undefined);
+  }
 
   @Query()
   legs(

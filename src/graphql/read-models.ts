@@ -1,6 +1,7 @@
 import { isUuid } from '../commands/ids.js';
 import { type Channel, mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
+import type { AttemptFilter } from '../projections/attempts-query.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
@@ -168,6 +169,16 @@ export class ReadModels {
   async pastDashboard(moment: Moment, organizations: Organizations, from: Date, to: Date, bucket: Bucket) {
     const past = await this.#past(moment);
     return await refusing(this.#reads.past.dashboard.dashboard(past, organizations, from, to, bucket));
+  }
+
+  async attempts(context: RequestContext, filter: AttemptFilter, first: number, after: string | undefined) {
+    await this.#caughtUp(context);
+    const page = await refusing(this.#reads.attempts.list(filter, context.principal.organizations, first, after));
+    const [rows = []] = await this.#rows.attempts([page.edges.map(({ node }) => node)]);
+    return {
+      ...page,
+      edges: page.edges.map(({ cursor }, index) => ({ cursor, node: rows[index] as AttemptRow })),
+    };
   }
 
   async legs(context: RequestContext, filter: LegFilter, first: number, after: string | undefined) {

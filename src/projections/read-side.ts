@@ -1,7 +1,6 @@
 import type { DataSource } from 'typeorm';
-import { EventCodec } from '../event-store/codec.js';
+import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
-import { closedFields } from '../event-store/sealed-fields.js';
 import { AttemptsInDoubt } from './attempts-in-doubt-query.js';
 import { AttemptQueries } from './attempts-query.js';
 import { DashboardQueries } from './dashboard-query.js';
@@ -37,7 +36,7 @@ export class ReadSide {
   constructor(
     database: DataSource,
     readonly projections: ProjectionHost,
-    log: EventReader,
+    log: { readonly reader: EventReader; readonly codec: EventCodec },
   ) {
     const reads = new TenantReads(database);
     this.deliveries = new DeliveryQueries(reads);
@@ -49,11 +48,11 @@ export class ReadSide {
     this.performance = new PerformanceQueries(reads);
     this.parked = new ParkedEvents(database);
     this.suppressions = new SuppressionQueries(reads);
-    const codec = new EventCodec(closedFields);
+    const { reader, codec } = log;
     this.past = {
-      deliveries: new PastDeliveries(log, codec, this.deliveries),
-      dashboard: new PastDashboard(log, codec, reads),
-      of: (moment) => pastOf(moment, log),
+      deliveries: new PastDeliveries(reader, codec, this.deliveries),
+      dashboard: new PastDashboard(reader, codec, reads),
+      of: (moment) => pastOf(moment, reader),
     };
   }
 

@@ -23,6 +23,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.delivery': sensitive('VIEW_DELIVERY'),
   'Query.deliveryAsOf': sensitive('VIEW_DELIVERY'),
   'Query.deliveries': sensitive('VIEW_DELIVERY'),
+  'Query.attempts': sensitive('VIEW_DELIVERY'),
   'Query.attemptsInDoubt': sensitive('VIEW_DELIVERY'),
   'Query.suspendedDeliveries': sensitive('installation'),
   'Query.destination': needs('VIEW_DELIVERY'),
