@@ -89,6 +89,8 @@ export interface OutgoingMessage {
   readonly personalization?: JsonObject;
   /** When the delivery was requested. */
   readonly requestedAt: Instant;
+  /** When it is of no use any more, for providers that keep messages for devices that are off. */
+  readonly expiresAt?: Instant;
   /** Of the request. What providers that know labels group their statistics by. */
   readonly tags?: readonly string[];
   readonly priority?: Priority;
@@ -149,7 +151,7 @@ export type SendOutcome =
       readonly detail: string;
       /** The provider's own wish (Retry-After), in milliseconds from now. */
       readonly retryAfterMs?: number;
-      /** The receiver says it is gone for good (HTTP 410): the destination is to be disabled. */
+      /** The receiver is gone for good (HTTP 410, a device without the app): its destination is to be disabled, its address suppressed. */
       readonly gone?: boolean;
       /** The request may have taken effect although no answer came: where nothing protects the receiver, as after a crash. */
       readonly inDoubt?: boolean;

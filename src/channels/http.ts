@@ -155,8 +155,13 @@ export function categoryOf(status: number): ErrorCategory {
   return 'PERMANENT'; // redirects too: whoever moved has to be told to us by a person
 }
 
-export function refusedByHttp(answer: HttpAnswer, detail: string, now: Date): Rejected {
-  const category = categoryOf(answer.status);
+/** @param category where the provider's own codes say something better than the status */
+export function refusedByHttp(
+  answer: HttpAnswer,
+  detail: string,
+  now: Date,
+  category: ErrorCategory = categoryOf(answer.status),
+): Rejected {
   const mayComeBack = category === 'RATE_LIMIT' || category === 'TEMPORARY';
   const wait = mayComeBack ? retryAfterMs(answer.headers['retry-after'], now) : undefined;
   return rejected(category, `HTTP_${answer.status}`, detail, wait === undefined ? {} : { retryAfterMs: wait });

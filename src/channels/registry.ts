@@ -3,6 +3,7 @@ import { ApiAdapter } from './adapters/api.js';
 import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
 import { ConnectAdapter } from './adapters/connect.js';
+import { FcmAdapter } from './adapters/fcm.js';
 import { GcsAdapter } from './adapters/gcs.js';
 import { LocalAdapter } from './adapters/local.js';
 import { MailgunAdapter } from './adapters/mailgun.js';
@@ -19,6 +20,7 @@ import { TeamsAdapter } from './adapters/teams.js';
 import { TwilioAdapter } from './adapters/twilio.js';
 import { TwilioVoiceAdapter } from './adapters/twilio-voice.js';
 import { WebhookAdapter } from './adapters/webhook.js';
+import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
 
@@ -133,6 +135,8 @@ export function createChannels({
     new ApiAdapter(egress, userAgent),
     new TwilioVoiceAdapter(egress),
     new ConnectAdapter(egress),
+    new FcmAdapter(egress),
+    new WnsAdapter(egress),
   ]);
   const close = () => {
     smtp.close();

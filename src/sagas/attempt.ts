@@ -134,6 +134,7 @@ export class Attempts {
           content,
           ...(request.personalization && { personalization: request.personalization }),
           requestedAt,
+          ...(request.expiresAt !== undefined && { expiresAt: request.expiresAt }),
           tags: request.tags,
           priority: request.priority,
           ...this.#callback(adapter.describe().provider, leg, target),

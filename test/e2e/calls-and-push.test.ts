@@ -1,5 +1,7 @@
+import { generateKeyPairSync } from 'node:crypto';
 import twilio from 'twilio';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type FcmRecorder, startFcmRecorder } from '../support/peers/fcm-recorder.js';
 import { startTwilioRecorder, type TwilioRecorder } from '../support/peers/twilio-recorder.js';
 import { startWaybill, type WaybillProcess } from '../support/waybill-process.js';
 import { client, types } from './journeys.js';
@@ -8,15 +10,18 @@ import { client, types } from './journeys.js';
 const PUBLIC = 'https://waybill.example.com';
 let waybill: WaybillProcess;
 let phone: TwilioRecorder;
+let fcm: FcmRecorder;
+const google = generateKeyPairSync('rsa', { modulusLength: 2_048 });
 let api: ReturnType<typeof client>;
 
 beforeAll(async () => {
-  [waybill, phone] = await Promise.all([startWaybill({ env: { WAYBILL_PUBLIC_URL: PUBLIC } }), startTwilioRecorder()]);
+  [phone, fcm] = await Promise.all([startTwilioRecorder(), startFcmRecorder(google.publicKey)]);
+  waybill = await startWaybill({ env: { WAYBILL_PUBLIC_URL: PUBLIC } });
   api = client(waybill);
 }, 180_000);
 afterAll(async () => {
   await waybill?.stop();
-  await phone?.close();
+  await Promise.all([phone?.close(), fcm?.close()]);
 });
 
 describe('a call', () => {
@@ -50,5 +55,49 @@ describe('a call', () => {
     expect(await answer.text()).toContain('Thank you.');
     const done = await api.until(sent.id, 'DELIVERED');
     expect(types(done)).toEqual(['DeliveryRequested', 'AttemptStarted', 'AttemptSucceeded', 'Delivered']);
+  });
+});
+
+describe('a push message', () => {
+  const device = (name: string) => `${name}:APA91bHun4MxP5egoKMwt2KZFBaFUH`;
+  const toDevice = (to: string) =>
+    api.destination('PUSH', {
+      push: {
+        service: 'fcm',
+        projectId: fcm.projectId,
+        clientEmail: 'waybill@hospital.iam.gserviceaccount.com',
+        privateKey: google.privateKey.export({ type: 'pkcs8', format: 'pem' }),
+        to,
+        endpoint: fcm.url,
+        tokenEndpoint: `${fcm.url}/token`,
+      },
+    });
+
+  it('goes to a device, no longer than it is good for', async () => {
+    const { id } = await toDevice(device('ada'));
+    const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
+    const content = { subject: 'Ward 4', text: 'Bed 2', data: { bed: 2 } };
+    const requested = await api.request({ to: [{ destinationId: id }], content, expiresAt });
+    const sent = await api.until(requested.id, 'SENT');
+    const [message] = fcm.received;
+    expect(message).toMatchObject({
+      token: device('ada'),
+      notification: { title: 'Ward 4', body: 'Bed 2' },
+      data: { bed: '2' },
+    });
+    const seconds = Number.parseInt(String(message?.android?.ttl), 10);
+    expect(seconds).toBeLessThanOrEqual(3_600);
+    expect(seconds).toBeGreaterThan(3_000);
+    expect(sent.attempts[0]?.providerMessageId).toMatch(/^projects\//);
+  });
+
+  it('to a device without the app fails for good, and its destination is disabled', async () => {
+    const { id } = await toDevice(device('eve'));
+    fcm.gone.add(device('eve'));
+    const failed = await api.until((await api.request({ to: [{ destinationId: id }] })).id, 'FAILED');
+    expect(failed.legs[0]?.failure).toMatchObject({ category: 'PERMANENT', code: 'FCM_UNREGISTERED' });
+    const state = async () =>
+      (await waybill.ask<{ destination: object }>(`{ destination(id: "${id}") { enabled } }`)).destination;
+    await expect.poll(state, { timeout: 20_000 }).toEqual({ enabled: false });
   });
 });

@@ -1,10 +1,11 @@
-import { createPrivateKey, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { ErrorCategory } from '../../domain/vocabulary.js';
 import type { ChannelAdapter, ChannelDescription, OutgoingMessage } from '../channel.js';
-import { checked } from '../config.js';
+import { endpoint } from '../config.js';
 import type { Egress } from '../egress.js';
 import { MAX_FILE_BYTES, type PlacedFile } from '../files.js';
+import { accountKey, askGoogle, googleTokenEndpoint, type ServiceAccount, serviceAccountFields } from '../google.js';
 import type { HttpAnswer } from '../http.js';
 import { TokenCache } from '../oauth.js';
 import { type Explanation, HttpStorage, type StoredObject, storageSchema } from '../storage.js';
@@ -27,15 +28,11 @@ const DESCRIPTION: ChannelDescription = {
 };
 
 const ENDPOINT = 'https://storage.googleapis.com';
-const TOKEN_ENDPOINT = 'https://oauth2.googleapis.com/token';
 const SCOPE = 'https://www.googleapis.com/auth/devstorage.read_write';
 
-interface GcsConfig {
+interface GcsConfig extends ServiceAccount {
   readonly bucket: string;
-  readonly clientEmail: string;
-  readonly privateKey: string;
   readonly endpoint?: string;
-  readonly tokenEndpoint?: string;
   readonly storageClass?: string;
   readonly kmsKeyName?: string;
 }
@@ -63,7 +60,6 @@ export class GcsAdapter extends HttpStorage<GcsConfig> implements ChannelAdapter
 
   constructor(egress: Egress) {
     super(egress);
-    const url = checked((text) => egress.problemWithUrl(text)).optional();
     this.schema = storageSchema(
       DESCRIPTION.provider,
       z.strictObject({
@@ -71,12 +67,9 @@ export class GcsAdapter extends HttpStorage<GcsConfig> implements ChannelAdapter
           .string()
           .regex(/^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/, 'must be the name of a bucket')
           .describe('The bucket.'),
-        clientEmail: z.email().describe('The service account: `client_email` of its key file.'),
-        privateKey: checked((key) => (isRsaKey(key) ? undefined : 'must be an RSA private key, PEM'))
-          .describe('Its key: `private_key` of its key file.')
-          .meta({ secret: true }),
-        endpoint: url.describe("Base URL of the provider's API.").meta({ default: ENDPOINT }),
-        tokenEndpoint: url.describe('Where the key is exchanged for a token.').meta({ default: TOKEN_ENDPOINT }),
+        ...serviceAccountFields,
+        endpoint: endpoint(egress, ENDPOINT),
+        tokenEndpoint: googleTokenEndpoint(egress),
         storageClass: z
           .enum(['STANDARD', 'NEARLINE', 'COLDLINE', 'ARCHIVE'])
           .optional()
@@ -165,49 +158,16 @@ export class GcsAdapter extends HttpStorage<GcsConfig> implements ChannelAdapter
     path: string,
     { headers = {}, body }: { readonly headers?: Record<string, string>; readonly body?: Buffer } = {},
   ): Promise<WireAnswer> {
-    const authorization = `Bearer ${await this.#token(own, wire)}`;
+    const authorization = `Bearer ${await this.#tokens.get(accountKey(own), () => askGoogle(own, SCOPE, wire))}`;
     const url = new URL((own.endpoint ?? ENDPOINT).replace(/\/$/, '') + path);
     const answer = await wire.request({ url, method, headers: { ...headers, authorization }, ...(body && { body }) });
-    if (answer.status === 401) this.#tokens.forget(keyOf(own));
+    if (answer.status === 401) this.#tokens.forget(accountKey(own));
     if (answer.status >= 400) throw new Error(`status ${answer.status}`);
     return answer;
-  }
-
-  /** RFC 7523: a signed statement in exchange for a token of an hour. */
-  #token(own: GcsConfig, wire: Wire): Promise<string> {
-    return this.#tokens.get(keyOf(own), async () => {
-      const { SignJWT } = await import('jose');
-      const endpoint = own.tokenEndpoint ?? TOKEN_ENDPOINT;
-      const assertion = await new SignJWT({ scope: SCOPE })
-        .setProtectedHeader({ alg: 'RS256', typ: 'JWT' })
-        .setIssuer(own.clientEmail)
-        .setAudience(endpoint)
-        .setIssuedAt()
-        .setExpirationTime('1h')
-        .sign(createPrivateKey(own.privateKey));
-      const answer = await wire.request({
-        url: new URL(endpoint),
-        method: 'POST',
-        headers: { 'content-type': 'application/x-www-form-urlencoded' },
-        body: new URLSearchParams({ grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer', assertion }).toString(),
-      });
-      return answer;
-    });
   }
 }
 
 interface GoogleError {
   readonly error?: string | { readonly message?: string; readonly errors?: readonly { readonly reason?: string }[] };
   readonly error_description?: string;
-}
-
-const keyOf = ({ clientEmail, privateKey, tokenEndpoint }: GcsConfig): string =>
-  JSON.stringify([clientEmail, privateKey, tokenEndpoint]);
-
-function isRsaKey(key: string): boolean {
-  try {
-    return createPrivateKey(key).asymmetricKeyType === 'rsa';
-  } catch {
-    return false;
-  }
 }

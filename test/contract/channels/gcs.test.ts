@@ -125,7 +125,7 @@ describe('gcs', () => {
     expect(recorder.received.some(({ path }) => path.includes(`kmsKeyName=${encodeURIComponent(kmsKeyName)}`))).toBe(
       true,
     );
-    expect(recorder.tokens).toBe(1);
+    expect(recorder.tokens()).toBe(1);
   });
 
   it('asks for another token after one was refused', async () => {
@@ -134,7 +134,7 @@ describe('gcs', () => {
     expect(await send()).toMatchObject({ category: 'AUTHENTICATION' });
     recorder.respond = () => undefined;
     expect(await send()).toMatchObject({ kind: 'accepted' });
-    expect(recorder.tokens).toBe(2);
+    expect(recorder.tokens()).toBe(2);
   });
 
   it('tells a key that Google does not know apart', async () => {

@@ -1,5 +1,5 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
-import { jwtVerify } from 'jose';
+import type { KeyObject } from 'node:crypto';
+import { googleTokens } from './google-tokens.js';
 import { type Answer, type HttpPeer, type Reaction, type RecordedRequest, startHttpPeer } from './http-peer.js';
 
 export interface GcsObject {
@@ -13,7 +13,7 @@ export interface GcsRecorder extends HttpPeer {
   readonly bucket: string;
   readonly objects: Map<string, GcsObject>;
   /** Tokens given so far. */
-  tokens: number;
+  tokens(): number;
   /** Answers instead of Google, except for tokens; undefined lets the request through. */
   respond: (request: RecordedRequest) => Reaction | undefined;
 }
@@ -23,27 +23,16 @@ export interface GcsRecorder extends HttpPeer {
  * (https://cloud.google.com/storage/docs/json_api/v1, https://developers.google.com/identity/protocols/oauth2/service-account).
  */
 export async function startGcsRecorder(publicKey: KeyObject): Promise<GcsRecorder> {
-  const key = createPublicKey(publicKey.export({ type: 'spki', format: 'pem' }));
+  const tokens = googleTokens(publicKey);
   const peer = await startHttpPeer((request) =>
-    request.path === '/token' ? tokenFor(request) : (recorder.respond(request) ?? answer(request)),
+    request.path === '/token' ? tokens.answer(request) : (recorder.respond(request) ?? answer(request)),
   );
   const recorder: GcsRecorder = Object.assign(peer, {
     bucket: 'archive',
     objects: new Map<string, GcsObject>(),
-    tokens: 0,
+    tokens: () => tokens.given,
     respond: () => undefined,
   });
-
-  async function tokenFor({ raw }: RecordedRequest): Promise<Answer> {
-    const form = new URLSearchParams(raw);
-    const isKind = form.get('grant_type') === 'urn:ietf:params:oauth:grant-type:jwt-bearer';
-    const claims = await jwtVerify(form.get('assertion') ?? '', key).catch(() => undefined);
-    if (!isKind || !claims?.payload.scope || !String(claims.payload.aud).endsWith('/token')) {
-      return { status: 400, body: { error: 'invalid_grant', error_description: 'Invalid JWT Signature.' } };
-    }
-    recorder.tokens += 1;
-    return { body: { access_token: `ya29.token-${recorder.tokens}`, expires_in: 3599, token_type: 'Bearer' } };
-  }
 
   function answer({ method, path, headers, bytes }: RecordedRequest): Answer {
     if (!headers.authorization?.startsWith('Bearer ya29.token-'))
