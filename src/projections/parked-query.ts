@@ -31,7 +31,7 @@ export class ParkedEvents {
       await this.#database.query(
         `select projection, position::text, stream, type, error, attempts, parked_at as "parkedAt",
                 skipped_at as "skippedAt", skipped_by as "skippedBy", skip_reason as "skipReason"
-         from parked_events where projection = $1 and position > $2 order by position limit $3`,
+         from parked_events where projection = $1 and position > $2 order by parked_events.position limit $3`,
         [projection, String(after), most],
       );
     return rows.map((row) => ({
