@@ -65,6 +65,8 @@ import type { Config } from './platform/config.js';
 import type { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { EngineStore } from './sagas/engine-store.js';
+import { StatusWebhookStore } from './sagas/status-webhook-store.js';
+import { StatusWebhooks } from './sagas/status-webhooks.js';
 import { SuspensionQueries } from './sagas/suspension-store.js';
 import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { type AccessLog, LoggedDenials } from './security/access-log.js';
@@ -213,6 +215,19 @@ export class AppModule {
                 ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
               },
             ),
+        },
+        {
+          provide: StatusWebhooks,
+          inject: [Deliveries],
+          useFactory: (deliveries: Deliveries) =>
+            new StatusWebhooks({
+              ...{ reader: store, codec, directory, log: engineLog(logger) },
+              store: new StatusWebhookStore(pool, infrastructure.instanceId),
+              request: async (input, requester) => {
+                const answer = await deliveries.announce({ input, requester });
+                return answer.ok ? undefined : answer.rejection.message;
+              },
+            }),
         },
         {
           provide: RecordedHealth,

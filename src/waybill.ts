@@ -46,6 +46,7 @@ import { entities } from './projections/entities.js';
 import { ProjectionHost } from './projections/host.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
+import { StatusWebhooks } from './sagas/status-webhooks.js';
 import type { KeyTable } from './security/key-table.js';
 
 /** A key that does not come in this time is UNAVAILABLE. */
@@ -264,10 +265,13 @@ export class Waybill {
     const engine = app.get(Engine);
     reconsider = (subject) => engine.reconsider(subject);
     closings.push(() => engine.stop());
+    const statusWebhooks = app.get(StatusWebhooks);
+    closings.push(() => statusWebhooks.stop());
     closings.push(() => app.close());
 
     const url = await listen(app, config);
     engine.start();
+    statusWebhooks.start();
     return new Waybill(url, directory.path, isNew ? key : undefined, closings);
   }
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { STATUS_EVENTS } from '../domain/vocabulary.js';
 import { clientCredentials } from './client-credentials.js';
 import { checked, timeout } from './config.js';
 import { clientTls, proxyServer } from './connection-config.js';
@@ -71,6 +72,12 @@ export function webhookSchema(egress: Egress, standardTimeoutMs: number): z.ZodT
       responseRules: responseRules
         .optional()
         .describe('What answers mean, where they do not mean what HTTP says. The first rule that fits counts.'),
+      statusEvents: z
+        .array(z.enum(STATUS_EVENTS))
+        .min(1)
+        .max(STATUS_EVENTS.length)
+        .optional()
+        .describe("Which news of its organization's deliveries come here by themselves (docs/status-webhooks.md)."),
       retryConfig: z
         .strictObject({
           maxRetries: z.int().min(0).max(100).optional().describe('Attempts after the first one.'),

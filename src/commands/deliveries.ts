@@ -55,9 +55,13 @@ export class Deliveries {
     this.#engine = engine;
   }
 
-  async request({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
-    const waitSeconds = this.#engine.secondsUntilRoom(requester.organizationId);
-    if (waitSeconds > 0) return tooBusy(waitSeconds);
+  async request(request: DeliveryRequest): Promise<Accepted | Refused> {
+    const waitSeconds = this.#engine.secondsUntilRoom(request.requester.organizationId);
+    return waitSeconds > 0 ? tooBusy(waitSeconds) : await this.announce(request);
+  }
+
+  /** For what Waybill sends by itself: nobody is there to send it again when there is room. */
+  async announce({ input, requester }: DeliveryRequest): Promise<Accepted | Refused> {
     const prepared = await this.#intake.prepare(input, requester, this.#engine.now());
     if (!prepared.ok) return prepared;
     if ('replayed' in prepared) return replayed(prepared.id, prepared.replayed);

@@ -38,6 +38,13 @@ export const STATUSES = [
 ] as const;
 export type Status = (typeof STATUSES)[number];
 
+/** What status webhooks tell: how a delivery stands, and what its recipients did. */
+export const STATUS_EVENTS = [
+  ...(['HELD', 'SENT', 'DELIVERED', 'FAILED', 'BOUNCED', 'REJECTED', 'EXPIRED', 'CANCELLED'] as const),
+  ...(['OPENED', 'CLICKED', 'COMPLAINED', 'OPTED_OUT'] as const),
+] as const;
+export type StatusEvent = (typeof STATUS_EVENTS)[number];
+
 export const ERROR_CATEGORIES = [
   'TEMPORARY',
   'PERMANENT',

@@ -3,7 +3,7 @@ import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
 import type { SigningKind } from '../commands/channel-catalog.js';
 import { type ChangedDestination, type DestinationInput, Destinations } from '../commands/destinations.js';
 import { isUuid } from '../commands/ids.js';
-import type { Channel } from '../domain/vocabulary.js';
+import type { Channel, Json, JsonObject, StatusEvent } from '../domain/vocabulary.js';
 import { ConnectionTester } from './connection-tester.js';
 import { ApiError, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
@@ -75,6 +75,29 @@ export class DestinationResolver {
   }
 
   @Mutation()
+  async createStatusWebhook(@Context() context: RequestContext, @Args('input') input: StatusWebhookInput) {
+    const organizationId = organizationFor(context, input.organizationId, 'organizationId');
+    const known = await this.statusWebhooks(context, organizationId);
+    if (known.length >= MAX_STATUS_WEBHOOKS)
+      throw new ApiError('CONFLICT', `an organization has at most ${MAX_STATUS_WEBHOOKS} status webhooks`);
+    const requester = requesterFor(context, organizationId);
+    return this.#answer(context, unwrap(await this.destinations.create(statusDestination(input), requester)));
+  }
+
+  @Mutation()
+  async deleteStatusWebhook(@Context() context: RequestContext, @Args('id') id: string) {
+    const found = await this.reads.destination(context, known(id));
+    if (!found || !isStatusWebhook(found)) throw new ApiError('NOT_FOUND', 'there is no such status webhook');
+    return await this.deleteDestination(context, id);
+  }
+
+  @Query()
+  async statusWebhooks(@Context() context: RequestContext, @Args('organizationId') organizationId?: string | null) {
+    const webhooks = await this.reads.destinations(context, scopeOf(context, organizationId), 'WEBHOOK');
+    return webhooks.filter(isStatusWebhook);
+  }
+
+  @Mutation()
   testDestination(@Context() context: RequestContext, @Args('id') id: string) {
     return this.tester.test(known(id), accessOf(context));
   }
@@ -102,6 +125,30 @@ export class DestinationResolver {
     return signingSecret === undefined ? shown : { ...shown, signingSecret };
   }
 }
+
+interface StatusWebhookInput {
+  readonly organizationId?: string | null;
+  readonly url: string;
+  readonly events: readonly StatusEvent[];
+  readonly label?: string | null;
+  readonly headers?: Json;
+  readonly signature?: SigningKind | null;
+}
+
+const MAX_STATUS_WEBHOOKS = 20;
+
+function statusDestination({ url, events, label, headers, signature }: StatusWebhookInput): DestinationInput {
+  const webhook = {
+    url,
+    statusEvents: [...new Set(events)],
+    ...(headers !== null && headers !== undefined && { headers }),
+    ...(signature === 'ED25519' && { signature: 'ed25519' }),
+  };
+  return { label: label ?? 'Status webhook', type: 'WEBHOOK', config: { webhook } };
+}
+
+const isStatusWebhook = ({ config }: { readonly config: JsonObject }): boolean =>
+  (config.webhook as JsonObject | undefined)?.statusEvents !== undefined;
 
 function known(id: string): string {
   if (!isUuid(id)) throw new ApiError('NOT_FOUND', 'there is no such destination');

@@ -47,6 +47,7 @@ export const DERIVED_TABLES = [
   'engine_partitions',
   'engine_deliveries',
   'engine_suspensions',
+  'status_webhook_progress',
 ] as const;
 
 /**
@@ -118,7 +119,8 @@ async function isWorkedOn(transaction: EntityManager, instanceId: string): Promi
 async function newestPosition(transaction: EntityManager): Promise<bigint> {
   const [row] = await transaction.query<{ position: string }[]>(
     `select coalesce(max(position), 0) as position from (
-       select position from projection_checkpoints union all select position from engine_partitions) as reached`,
+       select position from projection_checkpoints union all select position from engine_partitions
+       union all select position from status_webhook_progress) as reached`,
   );
   return BigInt(row?.position ?? 0);
 }

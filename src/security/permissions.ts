@@ -31,6 +31,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   // Attempts name their providers, so whoever sees attempts may know how those are.
   'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
+  'Query.statusWebhooks': needs('VIEW_DELIVERY'),
   'Query.suppressions': sensitive('VIEW_DELIVERY'),
   'Query.legs': needs('VIEW_DELIVERY'),
   'Query.deadLetters': needs('VIEW_DELIVERY'),
@@ -79,6 +80,9 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.releaseLegalHold': sensitive('ADMIN'),
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
+  // Whoever may choose where deliveries go may also choose where news of them go.
+  'Mutation.createStatusWebhook': needs('MANAGE_PROVIDERS'),
+  'Mutation.deleteStatusWebhook': needs('MANAGE_PROVIDERS'),
   'Mutation.suppressAddress': needs('MODIFY_DELIVERY'),
   'Mutation.releaseAddress': sensitive('MODIFY_DELIVERY'),
   'Mutation.rebuildProjection': sensitive('installation'),

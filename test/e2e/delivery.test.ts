@@ -6,7 +6,7 @@ import { type SmtpPeer, startSmtpPeer } from '../support/peers/smtp.js';
 import { startTwilioRecorder, type TwilioRecorder } from '../support/peers/twilio-recorder.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/webhook-receiver.js';
 import { startWaybill, type WaybillProcess } from '../support/waybill-process.js';
-import { client, fastRetry, types } from './journeys.js';
+import { client, fastRetry, ORGANIZATION, types } from './journeys.js';
 
 /** Deliveries from the request to the receiver and back into the read model, through the running product. */
 let waybill: WaybillProcess;
@@ -115,6 +115,50 @@ describe('a webhook', () => {
     expect(before).toMatch(/^v1,/);
     expect(() => new Webhook(String(made.signingSecret)).verify(raw, headers as Record<string, string>)).not.toThrow();
   });
+
+  it('tells a status webhook how others have ended, signed, and nothing of itself', async () => {
+    const { createStatusWebhook: news } = await waybill.ask<{
+      createStatusWebhook: { id: string; signingSecret: string };
+    }>(
+      `mutation ($url: String!) { createStatusWebhook(input: { organizationId: "${ORGANIZATION}", url: $url,
+        events: [DELIVERED, FAILED] }) { id signingSecret } }`,
+      { url: `${receiver.url}/news` },
+    );
+    // One that always fails holds up nobody.
+    await api.destination('WEBHOOK', {
+      webhook: { url: `${receiver.url}/deaf`, statusEvents: ['DELIVERED', 'FAILED'] },
+    });
+    answering('/deaf', ...Array.from({ length: 50 }, () => 503));
+    answering('/refusing', 404);
+    const good = await api.request({ to: [{ channel: 'WEBHOOK', address: `${receiver.url}/ok` }] });
+    const bad = await api.request({ to: [{ channel: 'WEBHOOK', address: `${receiver.url}/refusing` }] });
+    await api.until(good.id, 'DELIVERED');
+    await api.until(bad.id, 'FAILED');
+    interface News {
+      readonly type: string;
+      readonly data: { readonly data: { readonly delivery: { readonly id: string; readonly status: string } } };
+    }
+    const about = (id: string) =>
+      at('/news')
+        .map(
+          ({ raw, headers }) => new Webhook(news.signingSecret).verify(raw, headers as Record<string, string>) as News,
+        )
+        .filter(({ data }) => data.data.delivery.id === id)
+        .map(({ type, data }) => [type, data.data.delivery.status]);
+    await expect.poll(() => about(good.id), { timeout: 30_000 }).toEqual([['delivery.delivered', 'DELIVERED']]);
+    await expect.poll(() => about(bad.id), { timeout: 30_000 }).toEqual([['delivery.failed', 'FAILED']]);
+    const carriers = at('/news').map(({ headers }) => String(headers['webhook-id']).split('_')[0]);
+    for (const carrier of carriers) expect(about(carrier as string)).toEqual([]);
+    const list = `{ statusWebhooks(organizationId: "${ORGANIZATION}") { id } }`;
+    const listed = await waybill.ask<{ statusWebhooks: { id: string }[] }>(list);
+    expect(listed.statusWebhooks.map(({ id }) => id)).toContain(news.id);
+    for (const { id } of listed.statusWebhooks) await waybill.ask(`mutation { deleteStatusWebhook(id: "${id}") }`);
+    expect((await waybill.ask<{ statusWebhooks: object[] }>(list)).statusWebhooks).toEqual([]);
+    const { id: ordinary } = await api.destination('WEBHOOK', { webhook: { url: `${receiver.url}/plain` } });
+    expect(await api.refusal(`mutation { deleteStatusWebhook(id: "${ordinary}") }`)).toMatchObject([
+      { code: 'NOT_FOUND' },
+    ]);
+  }, 90_000);
 
   it('is retried as its destination says, under the same id, and no sooner than Retry-After', async () => {
     answering('/busy', { status: 503, headers: { 'retry-after': '1' } }, 500, 204);

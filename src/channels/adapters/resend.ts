@@ -5,7 +5,7 @@ import { checked } from '../config.js';
 import type { Egress } from '../egress.js';
 import { emailSecrets } from '../email.js';
 import { apiKey, type EmailApi, HttpEmail, type HttpEmailConfig, jsonRequest, mailbox, parsed } from '../http-email.js';
-import { decodeSecret } from '../standard-webhooks.js';
+import { sharedSecret } from '../standard-webhooks.js';
 
 /** E-mail through Resend (https://resend.com/docs/api-reference/emails/send-email). */
 interface ResendConfig extends HttpEmailConfig {
@@ -45,7 +45,7 @@ const API: EmailApi<ResendConfig> = {
   fields: {
     apiKey,
     webhookSecret: checked((text) =>
-      decodeSecret(text) ? undefined : 'must be the signing secret of the webhook (whsec_…)',
+      sharedSecret(text) ? undefined : 'must be the signing secret of the webhook (whsec_…)',
     )
       .optional()
       .describe('Signing secret of the webhook. Without it callbacks are refused.')

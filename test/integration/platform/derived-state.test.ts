@@ -59,7 +59,8 @@ describe('what follows from the log', () => {
       insert into projection_writer (owner, epoch, backend, expires_at) values ('owner', 1, 1, now());
       insert into engine_instances values ('owner', now());
       insert into engine_deliveries values (gen_random_uuid(), 0, now(), '{}');
-      insert into engine_suspensions values (gen_random_uuid(), 0, '', 1, '', '', 1, now())`);
+      insert into engine_suspensions values (gen_random_uuid(), 0, '', 1, '', '', 1, now());
+      insert into status_webhook_progress values (true, ${engine}, '{}', 'owner', now())`);
   }
 
   const rows = async (): Promise<Record<string, number>> =>
