@@ -1,10 +1,10 @@
-#!/usr/bin/env -S node --max-semi-space-size=64
+#!/usr/bin/env -S node --max-semi-space-size=64 --no-parallel-scavenge
 /**
  * The `waybill` command. In a checkout it builds what is missing or older than its source, because npm is told to run
  * no scripts of its own; a packaged Waybill has only dist/ and starts at once.
  *
- * Most of what a delivery allocates lives for milliseconds; with room for it (64 MiB) about a tenth of the CPU time is saved.
- * `npm start` and the image name the same flag.
+ * Most of what a delivery allocates lives for milliseconds; with room for it (64 MiB), and without helpers that wait for each
+ * other, a fifth of the CPU time is saved. `npm start` and the image name the same flags.
  *
  * Nothing is imported statically, so that an old Node reaches the line that tells what is wrong.
  */

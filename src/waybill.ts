@@ -140,19 +140,6 @@ export class Waybill {
     await erasures.start();
     closings.push(() => erasures.stop());
 
-    const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
-    const projections = new ProjectionHost({
-      ...{ reader: stored, codec: new EventCodec(closedFields), postgres, log, batchEvents, batchDelayMs },
-      ...{ owner: directory.instanceId, isAlone, keepReplacedMs: keepReplacedHours * 3_600_000 },
-      onHealth: ({ name, isFailing, lastError }) =>
-        isFailing
-          ? logger.error({ projection: name, error: lastError }, 'a read model does not get on: /ready says so too')
-          : logger.info({ projection: name }, 'a read model gets on again'),
-    });
-    projections.start();
-    closings.push(() => projections.stop());
-    const reads = new ReadSide(database, projections, { reader: stored, codec: new EventCodec(closedFields) });
-
     const auditLog = logger.child({ part: 'audit' });
     const folder = resolve(directory.path, config.audit.folder ?? 'audit');
     const keys = async () => (await readVerifiers(pool)).map(({ text }) => text);
@@ -171,8 +158,23 @@ export class Waybill {
         problem: (problem) => problem !== undefined && auditLog.error({ problem }, 'the audit trail does not grow'),
       },
     );
-    auditor.start();
-    closings.push(() => auditor.stop());
+    const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
+    const projections = new ProjectionHost({
+      ...{ reader: stored, codec: new EventCodec(closedFields), postgres, log, batchEvents, batchDelayMs },
+      ...{ owner: directory.instanceId, isAlone, keepReplacedMs: keepReplacedHours * 3_600_000 },
+      companion: () => auditor.attach(),
+      onHealth: ({ name, isFailing, lastError }) =>
+        isFailing
+          ? logger.error({ projection: name, error: lastError }, 'a read model does not get on: /ready says so too')
+          : logger.info({ projection: name }, 'a read model gets on again'),
+    });
+    projections.start();
+    closings.push(
+      () => projections.stop(),
+      () => auditor.stop(),
+    );
+    const reads = new ReadSide(database, projections, { reader: stored, codec: new EventCodec(closedFields) });
+
     const accessRecorder = new AccessRecorder(stored, new EventCodec(), auditLog);
     closings.push(() => accessRecorder.stop());
 

@@ -18,6 +18,7 @@ export interface PeerStore {
 /** As Waybill runs; the loader lets node read TypeScript. */
 const NODE_OPTIONS = [
   '--max-semi-space-size=64',
+  '--no-parallel-scavenge',
   '--import',
   new URL('../../scripts/ts-loader.mjs', import.meta.url).href,
 ];

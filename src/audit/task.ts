@@ -22,7 +22,6 @@ export interface AuditSettings {
 
 /** What is done for the audit trail beside answering queries, in this thread or in one of its own. */
 export interface AuditRunner {
-  start(): void;
   stop(): Promise<void>;
   /** Runs as long as it takes: about 15 s for a million entries. */
   verify(): Promise<AuditVerification>;

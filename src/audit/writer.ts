@@ -40,6 +40,8 @@ const BATCH_EVENTS = 1_024;
 /** Times in a lease that it is renewed. */
 const RENEWALS = 4;
 const TRY_AGAIN_MS = 1_000;
+/** Between two looks at the log while it grows: close enough behind whoever shares the reader to find what they have read. */
+const LOOK_MS = 100;
 const STATEMENT_MS = 30_000;
 
 /**
@@ -149,21 +151,31 @@ export class AuditWriter {
     let next = events.next();
     // Whoever awaits it gets the error; this only says that waiting may begin later.
     next.catch(() => undefined);
+    let committed = { size: builder.size, at: performance.now() };
+    const commit = async () => {
+      await this.#commit(client, epoch, committed.size, builder);
+      committed = { size: builder.size, at: performance.now() };
+    };
     while (!signal.aborted) {
-      const from = builder.size;
-      let batch = await this.#within(leaseMs / RENEWALS, next);
+      const pause = committed.at + (builder.size > committed.size ? pauseMs : leaseMs / RENEWALS) - performance.now();
+      let batch = await this.#within(Math.max(0, pause), next);
       while (batch && !batch.done) {
         for (const event of batch.value.events) builder.add(event);
-        const isEnough = batch.value.caughtUp || builder.size - from >= COMMIT_EVENTS;
+        const isEnough = batch.value.caughtUp || builder.size - committed.size >= COMMIT_EVENTS;
         next = events.next();
         next.catch(() => undefined);
         if (isEnough) break;
         batch = await next;
       }
-      await this.#commit(client, epoch, from, builder);
-      if (this.#isCheckpointDue(builder.size)) await this.#sign(client, builder);
-      if (builder.size - from < COMMIT_EVENTS) await this.#rest(pauseMs);
+      const isLarge = builder.size - committed.size >= COMMIT_EVENTS;
+      if (isLarge || this.#isCheckpointWanted || performance.now() - committed.at >= pauseMs) {
+        await commit();
+        // What is signed is stored: nothing comes in between.
+        if (this.#isCheckpointDue(builder.size)) await this.#sign(client, builder);
+      }
+      if (!isLarge) await this.#rest(LOOK_MS);
     }
+    if (builder.size > committed.size) await commit();
     if (builder.size > this.#lastCheckpoint.size) await this.#sign(client, builder);
   }
 

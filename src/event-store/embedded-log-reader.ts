@@ -5,7 +5,15 @@ import { BroadcastChannel } from 'node:worker_threads';
 import { type Database, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import { checkDataFile, DATA_FILE } from './embedded-file.js';
 import { decodeRecord, LogCorrupted } from './embedded-record.js';
-import type { EventReader, RecordedEvent, StreamRange, SubscribeOptions, SubscriptionBatch } from './event-store.js';
+import {
+  type EventReader,
+  type RecordedEvent,
+  type StreamRange,
+  type SubscribeOptions,
+  type SubscriptionBatch,
+  textOf,
+} from './event-store.js';
+import { RecentEvents } from './recent-events.js';
 
 export interface LogTables {
   readonly env: RootDatabase;
@@ -18,6 +26,8 @@ export interface LogTables {
 /** How often a reader looks for new events by itself when no writer of this process tells it. */
 const POLL_MS = 250;
 const DEFAULT_BATCH = 500;
+/** As many as come between one look of a subscription and its next one, when there is much to do. */
+const READ_AHEAD_EVENTS = 2_048;
 /** A batch ends early when its records are this large together: events may hold attachments. */
 const MAX_BATCH_BYTES = 16 * 1024 * 1024;
 
@@ -78,6 +88,8 @@ function checkHead({ log, index }: LogTables): void {
  * consistent snapshot, so a reader never sees a gap that is filled later.
  */
 export class EmbeddedLogReader implements EventReader {
+  /** What the foremost subscription of this thread has read, for those that follow it closely. */
+  protected readonly recent: RecentEvents;
   readonly #tables: LogTables;
   readonly #announcements: BroadcastChannel;
   readonly #waiting = new Set<() => void>();
@@ -87,7 +99,8 @@ export class EmbeddedLogReader implements EventReader {
     return new EmbeddedLogReader(path, openTables(path, true));
   }
 
-  constructor(path: string, tables: LogTables) {
+  constructor(path: string, tables: LogTables, recent = new RecentEvents(READ_AHEAD_EVENTS)) {
+    this.recent = recent;
     this.#tables = tables;
     this.#announcements = new BroadcastChannel(announcementsOf(path));
     this.#announcements.onmessage = () => this.wake();
@@ -135,6 +148,7 @@ export class EmbeddedLogReader implements EventReader {
         const read = this.eventsAfter(after, batchSize);
         after = Number(read.at(-1)?.position ?? after);
         announced = after >= head;
+        if (announced) this.keep(read);
         const events = prefixes ? read.filter((event) => startsWithAny(event.streamId, prefixes)) : read;
         yield { events, position: BigInt(after), caughtUp: announced };
         // A long way behind, there is always more to read: everybody else of this thread comes in between.
@@ -183,7 +197,13 @@ export class EmbeddedLogReader implements EventReader {
   }
 
   protected eventsAfter(after: number, limit: number): RecordedEvent[] {
-    return this.#batch({ start: after + 1, limit });
+    return this.recent.after(after, limit) ?? this.#batch({ start: after + 1, limit });
+  }
+
+  /** @param read up to the head */
+  protected keep(read: readonly RecordedEvent[]): void {
+    const { position } = this.recent;
+    for (const event of read) if (event.position > position) this.recent.add(event, textOf(event).length);
   }
 
   /** Lets every waiting subscription look again. */

@@ -71,7 +71,6 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
    */
   #heads = new Map<string, number>();
   #olderHeads = new Map<string, number>();
-  readonly #recent = new RecentEvents();
   readonly #queue: PendingAppend[] = [];
   #committing: Promise<void> | undefined;
   #telling: NodeJS.Timeout | undefined;
@@ -87,7 +86,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   }
 
   private constructor(path: string, tables: LogTables) {
-    super(path, tables);
+    super(path, tables, new RecentEvents());
     this.#path = path;
     this.#tables = tables;
     this.#out = new BroadcastChannel(announcementsOf(path));
@@ -127,9 +126,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     return this.#durable;
   }
 
-  protected override eventsAfter(after: number, limit: number): RecordedEvent[] {
-    return this.#recent.after(after, limit) ?? super.eventsAfter(after, limit);
-  }
+  /** The newest events are kept as they are written. */
+  protected override keep(): void {}
 
   #append(streamId: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult> {
     if (this.#problem) throw this.#problem;
@@ -193,7 +191,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
       this.#durable = Number(batch.at(-1)?.recorded.at(-1)?.position);
       for (const { streamId, recorded, records, resolve } of batch) {
         this.#release(streamId);
-        for (const [index, event] of recorded.entries()) this.#recent.add(event, records[index]?.length ?? 0);
+        for (const [index, event] of recorded.entries()) this.recent.add(event, records[index]?.length ?? 0);
         const last = recorded.at(-1) as RecordedEvent;
         this.#keepHead(streamId, last.revision);
         resolve({ ok: true, revision: last.revision, position: last.position, idempotent: false });

@@ -1,11 +1,12 @@
 import type { RecordedEvent } from './event-store.js';
 
-const MAX_EVENTS = 8_192;
+/** What lives longer than the garbage collector's young generation costs far more than what does not. */
+const MAX_EVENTS = 1_024;
 const MAX_BYTES = 32 * 1024 * 1024;
 
 /**
- * The newest events of the log, as the writer wrote them, so that subscriptions at the head neither read nor parse
- * them again. Bounded in number and bytes. Positions in it have no gaps.
+ * The newest events of the log, as the writer wrote them or the first of several subscriptions of a thread read them, so
+ * that the others at the head neither read nor parse them again. Bounded in number and bytes. Positions in it have no gaps.
  */
 export class RecentEvents {
   #events: (RecordedEvent | undefined)[] = [];
@@ -14,6 +15,13 @@ export class RecentEvents {
   #dropped = 0;
   #bytes = 0;
   #firstPosition = 0;
+
+  constructor(readonly maxEvents = MAX_EVENTS) {}
+
+  /** Of the newest event; 0 when there is none. */
+  get position(): number {
+    return this.#firstPosition + this.#events.length - this.#dropped - 1;
+  }
 
   add(event: RecordedEvent, bytes: number): void {
     const position = Number(event.position);
@@ -28,7 +36,7 @@ export class RecentEvents {
     this.#events.push(event);
     this.#sizes.push(bytes);
     this.#bytes += bytes;
-    while (this.#events.length - this.#dropped > MAX_EVENTS || this.#bytes > MAX_BYTES) this.#drop();
+    while (this.#events.length - this.#dropped > this.maxEvents || this.#bytes > MAX_BYTES) this.#drop();
   }
 
   /** Events after a position, or undefined when the next one is no longer (or not yet) here. */
@@ -44,7 +52,7 @@ export class RecentEvents {
     this.#bytes -= this.#sizes[this.#dropped] ?? 0;
     this.#dropped++;
     this.#firstPosition++;
-    if (this.#dropped < MAX_EVENTS) return;
+    if (this.#dropped < this.maxEvents) return;
     this.#events = this.#events.slice(this.#dropped);
     this.#sizes = this.#sizes.slice(this.#dropped);
     this.#dropped = 0;

@@ -2,6 +2,7 @@ import type { EventStoreLocation } from '../event-store/event-store.js';
 import { Instance, type InstanceOptions } from './instance.js';
 import { Latest } from './latest.js';
 import type { Rebuild } from './member.js';
+import type { Companion } from './messages.js';
 import {
   type DeliveryChange,
   type Orders,
@@ -18,6 +19,8 @@ export interface HostOptions extends InstanceOptions {
    * this thread, which is what tests do: threads do not get their compiler.
    */
   readonly log?: EventStoreLocation;
+  /** Shares that thread. */
+  readonly companion?: Companion;
   /** Gets to know when a projection fails, and when it is well again. */
   readonly onHealth?: (health: ProjectionHealth) => void;
 }
@@ -86,9 +89,9 @@ export class ProjectionHost {
         for (const queue of this.#rebuilds) queue.push(rebuild.id, rebuild);
       },
     };
-    const { log, reader: _, codec: __, projections: ___, onHealth: ____, ...settings } = options;
+    const { log, companion, reader: _, codec: __, projections: ___, onHealth: ____, ...settings } = options;
     this.#runner =
-      log === undefined ? new Instance(options, observer) : new WorkerRunner({ log, ...settings }, observer);
+      log === undefined ? new Instance(options, observer) : new WorkerRunner({ log, ...settings }, observer, companion);
   }
 
   start(): void {

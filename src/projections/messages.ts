@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { EventStoreLocation } from '../event-store/event-store.js';
 import type { InstanceOptions } from './instance.js';
 import type { Rebuild } from './member.js';
@@ -7,7 +8,11 @@ import type { DeliveryChange, Orders, ProjectionProgress } from './runner.js';
 
 export interface WorkerSettings extends Omit<InstanceOptions, 'reader' | 'codec' | 'projections'> {
   readonly log: EventStoreLocation;
+  readonly beside: ReturnType<Companion> | undefined;
 }
+
+/** Other work that follows the log in the same thread: what it gets, each time the thread starts. */
+export type Companion = () => { readonly settings: object; readonly port: MessagePort };
 
 export type ToWorker =
   | {

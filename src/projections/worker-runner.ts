@@ -1,14 +1,14 @@
 import { Worker } from 'node:worker_threads';
 import { Superseded } from './checkpoints.js';
 import type { Rebuild } from './member.js';
-import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
+import type { Companion, FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import { NotParked } from './parking.js';
 import type { Projection } from './projection.js';
 import { RebuildConflict, RebuildUnavailable, UnknownProjection } from './rebuild.js';
 import { projections } from './registry.js';
 import type { Orders, ProjectionProgress, Runner, RunnerObserver } from './runner.js';
 
-const ENTRY = new URL('../projection-worker.js', import.meta.url);
+const ENTRY = new URL('../log-follower.js', import.meta.url);
 /** Batches live shortly but longer than the usual 16 MiB of young objects: with room, half of the collecting goes. */
 const YOUNG_GENERATION_MB = 64;
 const FIRST_PAUSE_MS = 100;
@@ -21,7 +21,8 @@ const SILENT_MS = 30_000;
 
 /** The runner in a thread of its own, which is started again when it dies. */
 export class WorkerRunner implements Runner {
-  readonly #settings: WorkerSettings;
+  readonly #settings: Omit<WorkerSettings, 'beside'>;
+  readonly #companion: Companion | undefined;
   readonly #observer: RunnerObserver;
   readonly #requests = new Map<number, { resolve(answer: never): void; reject(error: Error): void }>();
   #worker: Worker | undefined;
@@ -35,16 +36,19 @@ export class WorkerRunner implements Runner {
   #deaths = 0;
   #nextRequest = 1;
 
-  constructor(settings: WorkerSettings, observer: RunnerObserver) {
+  constructor(settings: Omit<WorkerSettings, 'beside'>, observer: RunnerObserver, companion?: Companion) {
     this.#settings = settings;
+    this.#companion = companion;
     this.#observer = observer;
   }
 
   start(): void {
     if (this.#worker || this.#isStopping) return;
     const startedAt = Date.now();
+    const beside = this.#companion?.();
     const worker = new Worker(ENTRY, {
-      workerData: this.#settings,
+      workerData: { ...this.#settings, beside } satisfies WorkerSettings,
+      transferList: beside ? [beside.port] : [],
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     this.#worker = worker;

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { RecentEvents } from '../../src/event-store/recent-events.js';
 
-const MAX_EVENTS = 8_192;
+const MAX_EVENTS = 1_024;
 const MAX_BYTES = 32 * 1024 * 1024;
 
 const eventAt = (position: number): RecordedEvent => ({

@@ -64,7 +64,7 @@ export interface WaybillOptions {
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
 /** As `npm start` has them. */
-const NODE_OPTIONS = ['--max-semi-space-size=64'];
+const NODE_OPTIONS = ['--max-semi-space-size=64', '--no-parallel-scavenge'];
 /** First start on a slow machine: compiling, initdb and migrations. */
 const START_TIMEOUT_MS = 120_000;
 const READY = /Waybill is ready at (https?:\/\/\S+)\/graphql/;

@@ -1,11 +1,17 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { type AuditSettings, AuditTask } from './audit/task.js';
+import type { FromAuditWriter } from './audit/worker-host.js';
 import { openEventReader } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import { closedFields } from './event-store/sealed-fields.js';
+import { writeDurably } from './platform/data-directory.js';
 import { Instance } from './projections/instance.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './projections/messages.js';
 
-/** The projections in a thread of their own, so that the one that takes requests and makes attempts is spared. */
+/**
+ * All that follows the log, projections and audit trail, in a thread of its own, so that the one that takes requests and
+ * makes attempts is spared; and in one, so that an event is read and parsed once.
+ */
 
 /** The main thread is told of progress at most this often. */
 const PROGRESS_MS = 5;
@@ -14,7 +20,7 @@ const SIGN_OF_LIFE_MS = 5_000;
 
 if (!parentPort) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
-const { log, ...settings } = workerData as WorkerSettings;
+const { log, beside, ...settings } = workerData as WorkerSettings;
 const say = (message: FromWorker) => port.postMessage(message);
 
 const reader = await openEventReader(log);
@@ -64,5 +70,17 @@ async function stop(): Promise<void> {
   port.close();
 }
 
+/** Ends when it is told to, before the projections do. */
+function growAuditTrail(auditSettings: AuditSettings, auditPort: MessagePort): void {
+  const tell = (message: FromAuditWriter) => auditPort.postMessage(message);
+  const task = new AuditTask(auditSettings, reader, writeDurably, {
+    checkpoint: (note) => tell({ type: 'checkpoint', note }),
+    problem: (problem) => tell({ type: 'problem', problem }),
+  });
+  auditPort.once('message', () => void task.stop().then(() => auditPort.close()));
+  task.start();
+}
+
 const signOfLife = setInterval(tellProgress, SIGN_OF_LIFE_MS);
 runner.start();
+if (beside) growAuditTrail(beside.settings as AuditSettings, beside.port);
