@@ -23,6 +23,8 @@ import type { DeliveryRow } from './projections/deliveries.js';
 
 /** Rows of one page. */
 const PAGE = 200;
+/** Each costs the reading of a stream. */
+const COMPLIANCE_PAGE = 50;
 
 interface PageOf<Node> {
   readonly edges: readonly { readonly node: Node }[];
@@ -74,6 +76,37 @@ export function exportSources(reads: ReadModels, audit: Audit): Readonly<Record<
         return legPages(reads, caller, { ...parsed(shape, parameters), deadLettered: true });
       },
     },
+    compliance: {
+      requirement: { needs: 'VIEW_AUDIT' },
+      columns: [
+        ...['deliveryId', 'organizationId', 'deliveryDate', 'status', 'reportClassification', 'recipientList'],
+        ...['recipientCount', 'deliveryChannels', 'encryptionUsed', 'watermarkApplied', 'accessControls'],
+        ...['approvalWorkflowId', 'approverList', 'approvedBy', 'securityReviewStatus', 'retentionPeriod'],
+        ...['expirationDate', 'disposalMethod', 'viewCount', 'downloadCount', 'forwardingCount', 'soxCompliance'],
+        ...['gdprCompliance', 'hipaaCompliance', 'riskScore', 'riskFactors'],
+      ],
+      async *pages(caller, parameters) {
+        const { at: _at, position: _position, ...shape } = deliveryShape;
+        const filter = parsed(shape, parameters);
+        yield* each(
+          (after) => reads.compliance(caller, filter, COMPLIANCE_PAGE, after),
+          (record) => ({ ...record }),
+        );
+      },
+    },
+    engagement: {
+      requirement: { needs: 'VIEW_ANALYTICS' },
+      columns: [
+        ...['date', 'channel', 'sent', 'bounced', 'opened', 'opens', 'clicked', 'clicks', 'complaints', 'optOuts'],
+        ...['openRate', 'clickRate', 'bounceRate', 'complaintRate'],
+      ],
+      async *pages(caller, parameters) {
+        const { organizationId, from, to } = parsed({ organizationId: text, from: time, to: time }, parameters);
+        if (from >= to) throw new BadParameters([{ path: 'to', problem: 'must be after from' }]);
+        const scope = within(caller, organizationId);
+        yield (await reads.performance(caller, 'engagement', scope, { from, to })) as unknown as ExportedRow[];
+      },
+    },
     dashboard: {
       requirement: { needs: 'VIEW_ANALYTICS' },
       columns: [
@@ -109,7 +142,7 @@ export function exportSources(reads: ReadModels, audit: Audit): Readonly<Record<
 
 const deliveryShape = {
   ...{ organizationId: text, status: several(STATUSES), channel: oneOf(CHANNELS), destinationId: text, tag: text },
-  ...{ correlationId: text, deadLettered: flag, awaitingApproval: flag },
+  ...{ correlationId: text, deadLettered: flag, awaitingApproval: flag, approver: text },
   ...{ requestedAfter: optional(time), requestedBefore: optional(time) },
   ...{ at: optional(time), position: optional(position) },
 };
@@ -147,7 +180,20 @@ const legs = {
       'status',
       'attempts',
     ],
-    ...['requestedAt', 'firstAttemptAt', 'sentAt', 'dueAt', 'errorCategory', 'errorCode', 'deadLettered', 'updatedAt'],
+    ...[
+      'requestedAt',
+      'firstAttemptAt',
+      'sentAt',
+      'dueAt',
+      'errorCategory',
+      'errorCode',
+      'deadLettered',
+      'opens',
+      'clicks',
+      'complaints',
+      'optOuts',
+      'updatedAt',
+    ],
   ],
 } as const;
 
@@ -174,7 +220,7 @@ function deliveryLine({
   history: _h,
   asOf: _a,
   ...row
-}: DeliveryRow & { history: unknown; asOf: unknown }): ExportedRow {
+}: DeliveryRow & { history: unknown; timeline: unknown; asOf: unknown }): ExportedRow {
   const failing = row.legs.find(({ failure }) => failure)?.failure ?? null;
   return { ...row, attempts: row.legs.reduce((sum, leg) => sum + leg.attempts, 0), ...errorOf(failing) };
 }

@@ -3,7 +3,10 @@ import type { DeliveryEvent } from '../domain/delivery-events.js';
 import { type Decoded, type EventCodec, UndecodableEvent } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { attemptsOf } from '../projections/attempts.js';
+import { type ComplianceRecord, complianceRecord } from '../projections/compliance.js';
 import { type DeliveryRow, deliveryRow } from '../projections/deliveries.js';
+import { eachStream, foldedTo } from '../projections/past.js';
+import { timelineOf } from '../projections/timeline.js';
 import { deliveries, viewOf } from '../projections/views.js';
 
 /** A delivery as the API answers it; what costs extra is a function and is called only when asked for. */
@@ -11,6 +14,7 @@ export interface PresentedDelivery extends DeliveryRow {
   readonly asOf: bigint;
   readonly attempts: () => Promise<unknown> | unknown;
   readonly history: () => Promise<unknown>;
+  readonly timeline: () => Promise<unknown>;
 }
 
 const streamOf = (id: string): string => `delivery-${id}`;
@@ -27,7 +31,14 @@ export class DeliveryPresenter {
 
   /** @param attempts reads the attempts from the same read models the row is from */
   fromRow(row: DeliveryRow, asOf: bigint, attempts: () => Promise<unknown> | unknown): PresentedDelivery {
-    return { asOf, attempts, history: () => this.#history(row.id, row.revision), ...row };
+    const { id, revision } = row;
+    return {
+      asOf,
+      attempts,
+      history: () => this.#history(id, revision),
+      timeline: () => this.#timeline(id, revision),
+      ...row,
+    };
   }
 
   /** What a command left, without waiting for a read model. */
@@ -57,6 +68,7 @@ export class DeliveryPresenter {
       asOf: view.position,
       attempts: () => attemptsOf(id, events),
       history: () => this.#history(id, view.revision),
+      timeline: () => this.#timeline(id, view.revision),
       ...deliveryRow(view),
     };
   }
@@ -71,6 +83,20 @@ export class DeliveryPresenter {
       metadata: event.metadata,
       recordedAt: event.created,
     }));
+  }
+
+  async #timeline(id: string, revision: number): Promise<unknown> {
+    const recorded = await this.#reader.readStream(streamOf(id), { limit: revision + 1 });
+    return timelineOf(foldedTo(this.#codec, id, recorded, () => true)?.events ?? []);
+  }
+
+  /** Of deliveries that exist, in order. */
+  async compliance(ids: readonly string[]): Promise<(ComplianceRecord | undefined)[]> {
+    const streams = ids.map((id) => ({ id }));
+    return await eachStream(this.#reader, streams, ({ id }, recorded) => {
+      const delivery = foldedTo(this.#codec, id, recorded, () => true);
+      return delivery && complianceRecord(delivery);
+    });
   }
 
   /** History is what was recorded, also what this program does not understand. */

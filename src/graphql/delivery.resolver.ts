@@ -121,12 +121,21 @@ export class DeliveryResolver {
     @Args('after') after?: string | null,
     @Args('asOf') asOf?: AsOf | null,
   ) {
-    const size = first ?? 50;
-    if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
+    const size = pageSize(first);
     const named = this.#named(context, filter ?? {});
     return asOf
       ? await this.reads.pastDeliveries(context, momentOf(asOf), named, size, after ?? undefined)
       : await this.reads.deliveries(context, named, size, after ?? undefined);
+  }
+
+  @Query()
+  complianceReport(
+    @Context() context: RequestContext,
+    @Args('filter') filter?: Filter | null,
+    @Args('first') first?: number | null,
+    @Args('after') after?: string | null,
+  ) {
+    return this.reads.compliance(context, this.#named(context, filter ?? {}), pageSize(first), after ?? undefined);
   }
 
   @Subscription()
@@ -153,6 +162,12 @@ export class DeliveryResolver {
     this.reads.wrote(context, changed.position);
     return await this.presenter.fromCommand(changed);
   }
+}
+
+function pageSize(first: number | null | undefined): number {
+  const size = first ?? 50;
+  if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
+  return size;
 }
 
 const now = (): string => new Date().toISOString();

@@ -90,6 +90,16 @@ export class PerformanceResolver {
   }
 
   @Query()
+  engagement(
+    @Context() context: RequestContext,
+    @Args('from') from: Date,
+    @Args('to') to: Date,
+    @Args('organizationId') organizationId?: string | null,
+  ) {
+    return this.reads.performance(context, 'engagement', scopeOf(context, organizationId), span(from, to));
+  }
+
+  @Query()
   deliveryPerformance(
     @Context() context: RequestContext,
     @Args('from') from: Date,

@@ -2,6 +2,7 @@ import { isUuid } from '../commands/ids.js';
 import { type Channel, mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
 import type { AttemptFilter } from '../projections/attempts-query.js';
+import type { ComplianceRecord } from '../projections/compliance.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
@@ -181,6 +182,17 @@ export class ReadModels {
     };
   }
 
+  /** What compliance officers ask, of each delivery of a page; found out from the log. */
+  async compliance(context: RequestContext, filter: DeliveryFilter, first: number, after: string | undefined) {
+    await this.#caughtUp(context);
+    const page = await refusing(this.#reads.deliveries.list(filter, context.principal.organizations, first, after));
+    const records = await this.#presenter.compliance(page.edges.map(({ node }) => node.id));
+    return {
+      ...page,
+      edges: page.edges.map(({ cursor }, index) => ({ cursor, node: records[index] as ComplianceRecord })),
+    };
+  }
+
   async legs(context: RequestContext, filter: LegFilter, first: number, after: string | undefined) {
     await this.#caughtUp(context);
     return await refusing(this.#reads.legs.list(filter, context.principal.organizations, first, after));
@@ -192,7 +204,7 @@ export class ReadModels {
   }
 
   /** @param what which aggregate of a span of time */
-  async performance<What extends 'sla' | 'providers' | 'deliveries'>(
+  async performance<What extends 'sla' | 'providers' | 'deliveries' | 'engagement'>(
     context: RequestContext,
     what: What,
     organizations: Organizations,

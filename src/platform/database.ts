@@ -19,6 +19,7 @@ import { Suppressions1787000000000 } from './migrations/1787000000000-suppressio
 import { Legs1788000000000 } from './migrations/1788000000000-legs.js';
 import { StatusWebhooks1792000000000 } from './migrations/1792000000000-status-webhooks.js';
 import { ReadingCheckpoints1795000000000 } from './migrations/1795000000000-reading-checkpoints.js';
+import { Engagement1795100000000 } from './migrations/1795100000000-engagement.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -56,6 +57,7 @@ const migrations = [
   Legs1788000000000,
   StatusWebhooks1792000000000,
   ReadingCheckpoints1795000000000,
+  Engagement1795100000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

@@ -54,6 +54,8 @@ export interface DeliveryFilter {
   readonly deadLettered?: boolean | null;
   /** True: only those that wait for somebody to approve them. */
   readonly awaitingApproval?: boolean | null;
+  /** Only those that wait for this actor, who has not approved them yet. */
+  readonly approver?: string | null;
   /** Inclusive. */
   readonly requestedAfter?: Instant | Date | null;
   /** Exclusive. */
@@ -175,11 +177,17 @@ const conditions: { readonly [Field in keyof DeliveryFilter]-?: string } = {
   correlationId: 'd.correlationId = :correlationId',
   deadLettered: 'd.deadLettered = :deadLettered',
   awaitingApproval: `(d.holds @> '[{"reason": "approval"}]') = :awaitingApproval`,
+  approver: '(d.holds @> :asked and not d.holds @> :approved)',
   requestedAfter: 'd.requestedAt >= :requestedAfter',
   requestedBefore: 'd.requestedAt < :requestedBefore',
 };
 
 const AWAITS_APPROVAL = `d.holds @> '[{"reason": "approval"}]'`;
+
+const approvalsOf = (actor: string) => {
+  const held = (detail: object) => JSON.stringify([{ reason: 'approval', detail }]);
+  return { asked: held({ approvers: [actor] }), approved: held({ approvedBy: [actor] }) };
+};
 
 function restricted(query: Query, filter: DeliveryFilter): Query {
   for (const [field, condition] of Object.entries(conditions)) {
@@ -191,6 +199,7 @@ function restricted(query: Query, filter: DeliveryFilter): Query {
     if (isImpossible) query.andWhere('false');
     else if (isDeadLetters) query.andWhere('d.deadLettered');
     else if (field === 'awaitingApproval' && value === true) query.andWhere(AWAITS_APPROVAL);
+    else if (field === 'approver') query.andWhere(AWAITS_APPROVAL).andWhere(condition, approvalsOf(value as string));
     else query.andWhere(condition, { [field]: value });
   }
   return query;

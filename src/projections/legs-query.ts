@@ -29,7 +29,7 @@ export interface SlaFilter extends Pick<LegFilter, 'organizationId' | 'channel' 
 const COLUMNS = `delivery_id as "deliveryId", leg, organization_id as "organizationId", channel, provider,
   destination_id as "destinationId", priority, status, attempts, requested_at as "requestedAt",
   first_attempt_at as "firstAttemptAt", sent_at as "sentAt", due_at as "dueAt", error_category as "errorCategory",
-  error_code as "errorCode", dead_lettered as "deadLettered", updated_at as "updatedAt"`;
+  error_code as "errorCode", dead_lettered as "deadLettered", opens, clicks, complaints, opt_outs as "optOuts", updated_at as "updatedAt"`;
 
 const CONDITIONS: Readonly<Record<string, (parameter: string) => string>> = {
   channel: (parameter) => `channel = ${parameter}`,

@@ -26,6 +26,11 @@ export interface LegRecord {
   readonly errorCategory: ErrorCategory | null;
   readonly errorCode: string | null;
   readonly deadLettered: boolean;
+  /** What people did with it, as far as providers report it. */
+  readonly opens: number;
+  readonly clicks: number;
+  readonly complaints: number;
+  readonly optOuts: number;
   readonly updatedAt: Instant;
 }
 
@@ -54,6 +59,10 @@ export function legRecords({ id, state, marks, updatedAt }: DeliveryView): LegRe
       errorCategory: leg.failure?.category ?? null,
       errorCode: leg.failure?.code ?? null,
       deadLettered: leg.progress.tag === 'failed',
+      opens: leg.reports?.opens ?? 0,
+      clicks: leg.reports?.clicks ?? 0,
+      complaints: leg.reports?.complaints ?? 0,
+      optOuts: leg.reports?.optOuts ?? 0,
       updatedAt,
     };
   });
@@ -76,17 +85,21 @@ const columns: readonly Column<LegRecord>[] = [
   { name: 'error_category', type: 'text', of: (row) => row.errorCategory },
   { name: 'error_code', type: 'text', of: (row) => row.errorCode },
   { name: 'dead_lettered', type: 'boolean', of: (row) => row.deadLettered },
+  { name: 'opens', type: 'integer', of: (row) => row.opens },
+  { name: 'clicks', type: 'integer', of: (row) => row.clicks },
+  { name: 'complaints', type: 'integer', of: (row) => row.complaints },
+  { name: 'opt_outs', type: 'integer', of: (row) => row.optOuts },
   { name: 'updated_at', type: 'timestamptz', of: (row) => row.updatedAt },
 ];
 const changing = [
   ...['channel', 'provider', 'destination_id', 'status', 'attempts', 'first_attempt_at', 'sent_at'],
-  ...['error_category', 'error_code', 'dead_lettered', 'updated_at'],
+  ...['error_category', 'error_code', 'dead_lettered', 'opens', 'clicks', 'complaints', 'opt_outs', 'updated_at'],
 ];
 const write = upsert('legs', columns, ['delivery_id', 'leg'], replacing(...changing));
 
 export const legs: Projection = {
   name: 'legs',
-  version: 1,
+  version: 2,
   tables: ['legs'],
   prefixes: [stream.prefix],
   statements: ({ deliveries: changes }) =>

@@ -45,10 +45,13 @@ export class PastDeliveries {
     first: number,
     after: string | null | undefined,
   ): Promise<PastPage> {
-    const { status, deadLettered, awaitingApproval, ...lasting } = filter;
+    const { status, deadLettered, awaitingApproval, approver, ...lasting } = filter;
     const candidates = { ...lasting, requestedBefore: earlier(past.latest, filter.requestedBefore) };
     // Without conditions on what changes, most candidates are wanted.
-    const size = status || deadLettered != null || awaitingApproval != null ? MAX_PAGE : Math.min(first + 1, MAX_PAGE);
+    const size =
+      status || deadLettered != null || awaitingApproval != null || approver != null
+        ? MAX_PAGE
+        : Math.min(first + 1, MAX_PAGE);
     const edges: { cursor: string; node: PastDeliveryRow }[] = [];
     let cursor = after ?? null;
     for (let looked = 0; looked < MOST_STREAMS; ) {
@@ -75,10 +78,16 @@ export class PastDeliveries {
 }
 
 /** What of a filter can change in the life of a delivery. */
-const isWanted = (row: DeliveryRow, { status, deadLettered, awaitingApproval }: DeliveryFilter): boolean =>
-  (!status || status.includes(row.status)) &&
-  (deadLettered == null || row.deadLettered === deadLettered) &&
-  (awaitingApproval == null || row.holds.some(({ reason }) => reason === 'approval') === awaitingApproval);
+function isWanted(row: DeliveryRow, { status, deadLettered, awaitingApproval, approver }: DeliveryFilter): boolean {
+  const approval = row.holds.find(({ reason }) => reason === 'approval');
+  const { approvers, approvedBy } = (approval?.detail ?? {}) as { approvers?: string[]; approvedBy?: string[] };
+  return (
+    (!status || status.includes(row.status)) &&
+    (deadLettered == null || row.deadLettered === deadLettered) &&
+    (awaitingApproval == null || (approval !== undefined) === awaitingApproval) &&
+    (approver == null || (approvers?.includes(approver) === true && !approvedBy?.includes(approver)))
+  );
+}
 
 function earlier(latest: string, wanted: Date | string | null | undefined): string {
   if (wanted === null || wanted === undefined) return latest;

@@ -57,6 +57,27 @@ export interface DeliveryPerformanceRow {
   readonly averageDeliveryMs: number | null;
 }
 
+/** Legs requested on one day (UTC) over one channel: what became of them, and what people did with them. */
+export interface EngagementRow {
+  readonly date: Instant;
+  readonly channel: Channel;
+  /** Accepted by a provider. */
+  readonly sent: number;
+  readonly bounced: number;
+  /** Legs that were opened at least once, and how often all of them were; as with clicks. */
+  readonly opened: number;
+  readonly opens: number;
+  readonly clicked: number;
+  readonly clicks: number;
+  readonly complaints: number;
+  readonly optOuts: number;
+  /** Of those sent; null when there are none. */
+  readonly openRate: number | null;
+  readonly clickRate: number | null;
+  readonly bounceRate: number | null;
+  readonly complaintRate: number | null;
+}
+
 const DELIVERED = `status in ('SENT', 'DELIVERED')`;
 const milliseconds = (later: string, earlier: string) => `extract(epoch from ${later} - ${earlier}) * 1000`;
 const percentile = (share: number, expression: string, name: string) =>
@@ -112,6 +133,42 @@ export class PerformanceQueries {
         p99Ms,
       };
     }) as unknown as SlaRow[];
+  }
+
+  /** Newest day first, then by channel. */
+  async engagement(organizations: Organizations, span: Span): Promise<EngagementRow[]> {
+    const where = spanned('requested_at', organizations, span);
+    const rows: Record<string, string>[] = await this.#reads.as(organizations, (runner) =>
+      runner.query(
+        `select date_trunc('day', requested_at, 'UTC') as date, channel,
+         count(*) filter (where sent_at is not null) as sent, count(*) filter (where status = 'BOUNCED') as bounced,
+         count(*) filter (where opens > 0) as opened, sum(opens) as opens,
+         count(*) filter (where clicks > 0) as clicked, sum(clicks) as clicks,
+         sum(complaints) as complaints, sum(opt_outs) as "optOuts"
+       from legs where ${where.text()} group by 1, 2 order by 1 desc, 2`,
+        where.values,
+      ),
+    );
+    return rows.map(({ date, channel, ...counts }) => {
+      const count = (name: string): number => Number(counts[name]);
+      const rate = (name: string) => (count('sent') === 0 ? null : count(name) / count('sent'));
+      return {
+        date: new Date(date as unknown as Date).toISOString(),
+        channel: channel as Channel,
+        sent: count('sent'),
+        bounced: count('bounced'),
+        opened: count('opened'),
+        opens: count('opens'),
+        clicked: count('clicked'),
+        clicks: count('clicks'),
+        complaints: count('complaints'),
+        optOuts: count('optOuts'),
+        openRate: rate('opened'),
+        clickRate: rate('clicked'),
+        bounceRate: rate('bounced'),
+        complaintRate: rate('complaints'),
+      };
+    });
   }
 
   /** Newest day first, then by provider and channel. */

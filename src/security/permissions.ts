@@ -32,6 +32,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Query.providerHealth': needs('VIEW_DELIVERY'),
   'Query.dashboard': needs('VIEW_ANALYTICS'),
   'Query.statusWebhooks': needs('VIEW_DELIVERY'),
+  'Query.engagement': needs('VIEW_ANALYTICS'),
+  'Query.complianceReport': sensitive('VIEW_AUDIT'),
   'Query.suppressions': sensitive('VIEW_DELIVERY'),
   'Query.legs': needs('VIEW_DELIVERY'),
   'Query.deadLetters': needs('VIEW_DELIVERY'),

@@ -84,6 +84,9 @@ describe('a list as a file', () => {
     expect(await linesOf('attempts.jsonl?status=SUCCEEDED')).toHaveLength(MORE_THAN_A_PAGE + 1);
     expect(await linesOf('legs.jsonl?channel=WEBHOOK')).toHaveLength(MORE_THAN_A_PAGE + 1);
     expect(await linesOf('dead-letters.jsonl')).toEqual([]);
+    const [report] = await linesOf('compliance.jsonl?tag=b');
+    expect(report).toMatchObject({ riskScore: 10, encryptionUsed: ['in the log: AES-256-GCM'], status: 'DELIVERED' });
+    expect(await linesOf(`engagement.jsonl?from=2099-01-01T00:00:00Z&to=2099-02-01T00:00:00Z`)).toEqual([]);
     const [row, ...others] = await linesOf(
       'dashboard.jsonl?from=2020-01-01T00:00:00Z&to=2099-01-01T00:00:00Z&bucket=month',
     );
@@ -122,7 +125,7 @@ describe('a list as a file', () => {
   });
 
   it('has nothing of another organization', async () => {
-    for (const file of ['deliveries', 'attempts', 'legs', 'dead-letters', 'audit'])
+    for (const file of ['deliveries', 'attempts', 'legs', 'dead-letters', 'compliance', 'audit'])
       for (const whose of ['', '?organizationId=org-a'])
         for (const row of await linesOf(`${file}.jsonl${whose}`, keys.stranger))
           expect(row.organizationId).toBe('org-b');
