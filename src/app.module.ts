@@ -11,6 +11,7 @@ import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
 import { Access } from './commands/access.js';
 import { AccessDirectory } from './commands/access-directory.js';
+import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DataSubjects } from './commands/data-subjects.js';
 import { Deliveries } from './commands/deliveries.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
@@ -150,6 +151,15 @@ export class AppModule {
             new ProviderReports({
               deliveries,
               suppressions,
+              findMessage: (id, source) => reads.attempts.byProviderMessage(id, source),
+            }),
+        },
+        {
+          provide: ApprovalAnswers,
+          inject: [Deliveries],
+          useFactory: (deliveries: Deliveries) =>
+            new ApprovalAnswers({
+              ...{ deliveries, reader: store, load: (id) => executor.load(delivery, id) },
               findMessage: (id, source) => reads.attempts.byProviderMessage(id, source),
             }),
         },

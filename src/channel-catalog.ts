@@ -59,6 +59,11 @@ export class PluggedChannels implements ChannelCatalog {
     return this.completed(channel, { ...config, webhook: { ...rest, signature, secret, ...overlap } });
   }
 
+  approvers(channel: Channel, config: JsonObject): ConfigPath | undefined {
+    const isNaming = channel === 'SLACK' && isObject(config.slack) && config.slack.approvals !== undefined;
+    return isNaming ? ['slack', 'approvals'] : undefined;
+  }
+
   server(_channel: Channel, config: JsonObject): string {
     return Object.values(config)
       .filter(isObject)

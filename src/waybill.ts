@@ -14,6 +14,7 @@ import { AuditWorkerHost } from './audit/worker-host.js';
 import { callbackDoors } from './callback-doors.js';
 import { createChannels } from './channels/registry.js';
 import { AccessDirectory } from './commands/access-directory.js';
+import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Erasures, type Forget } from './commands/erasures.js';
 import { ProviderReports } from './commands/provider-reports.js';
@@ -229,6 +230,7 @@ export class Waybill {
     keepVariablesAside(app.getHttpAdapter().getInstance());
     await serveCallbacks(app.getHttpAdapter().getInstance(), {
       reports: app.get(ProviderReports),
+      answers: app.get(ApprovalAnswers),
       accessLog: accessLogOf({ logger, accessRecorder }),
       find: callbackDoors(channels.registry, app.get(DestinationDirectory), config.providers as never),
       publicUrl: config.publicUrl,

@@ -170,9 +170,25 @@ export interface CallbackRequest {
 
 export type Callback =
   /** `reply`: the body that the provider expects; nothing by default. */
-  | { readonly kind: 'verified'; readonly reports: readonly ProviderReport[]; readonly reply?: CallbackReply }
+  | {
+      readonly kind: 'verified';
+      readonly reports: readonly ProviderReport[];
+      readonly reply?: CallbackReply;
+      readonly answer?: ApprovalAnswer;
+    }
   /** It is not from the provider, or cannot be known to be. `reason` for the access log: short, without content. */
   | { readonly kind: 'refused'; readonly reason: string };
+
+/** What somebody answered to a message that asked for an approval, in the place where it was asked. */
+export interface ApprovalAnswer {
+  /** Of the message that asked. */
+  readonly providerMessageId: string;
+  readonly outcome: 'approve' | 'reject';
+  /** Who answered, as the log names actors; missing for somebody whom the configuration does not name. */
+  readonly approver?: string;
+  /** Tells whoever answered what came of it; `isFinal` when nobody is to answer any more. Rejects where that fails. */
+  tell(text: string, isFinal: boolean): Promise<void>;
+}
 
 export interface CallbackReply {
   readonly contentType: string;

@@ -31,6 +31,8 @@ export interface ChannelCatalog {
   completed(channel: Channel, config: JsonObject): JsonObject;
   /** `config` with a new signing secret beside the old one, which stays good for a while. */
   rotated(channel: Channel, config: JsonObject, secret: string, previousUntil: Date): JsonObject | undefined;
+  /** The part of `config` that says who may decide, if it has one: that is for administrators to say. */
+  approvers(channel: Channel, config: JsonObject): ConfigPath | undefined;
   /** Whom this configuration's credentials are shown to: the server, as far as it can be chosen. */
   server(channel: Channel, config: JsonObject): string;
   /** What is wrong with a bare address, or undefined. */

@@ -81,7 +81,7 @@ export class Destinations {
     const signing = this.#catalog.newSigningSecret(input.type, given);
     const needsSecret = signing && !hasValue(given, signing.path);
     const config = needsSecret ? withValue(given, signing.path, signing.secret) : given;
-    const defined = this.#define(input, config, requester.organizationId);
+    const defined = this.#define(input, config, requester.organizationId, requester);
     if (Array.isArray(defined)) return badInput(defined);
     const command = { type: 'CreateDestination', now: now(), definition: defined } as const;
     const result = await this.#order(newId(), command, requester, requester.organizationId);
@@ -95,7 +95,7 @@ export class Destinations {
       const given = this.#signed(type, isObject(input.config) ? input.config : {});
       const misdirected = this.#misdirected(type, given, definition.config);
       if (misdirected.length > 0) return badInput(misdirected);
-      const defined = this.#define(input, keepHidden(given, secrets), organizationId);
+      const defined = this.#define(input, keepHidden(given, secrets), organizationId, requester);
       if (Array.isArray(defined)) return badInput(defined);
       return { ok: true, command: { type: 'UpdateDestination', now: now(), definition: defined } };
     });
@@ -157,7 +157,12 @@ export class Destinations {
     await this.#order(id, { ...found, now: now() }, { actor: 'engine' }, organizationId);
   }
 
-  #define(input: DestinationInput, config: JsonObject, organizationId: string): DestinationDefinition | FieldProblem[] {
+  #define(
+    input: DestinationInput,
+    config: JsonObject,
+    organizationId: string,
+    { isAdministrator }: Requester,
+  ): DestinationDefinition | FieldProblem[] {
     const problems: FieldProblem[] = [];
     const check = (ok: boolean, path: string, problem: string) => {
       if (!ok) problems.push({ path, problem });
@@ -166,6 +171,13 @@ export class Destinations {
     check((input.description?.length ?? 0) <= 2_000, 'description', 'must not be longer than 2000 characters');
     check(isObject(input.config), 'config', 'must be an object');
     if (isObject(input.config)) problems.push(...this.#catalog.configProblems(input.type, config));
+    // Whoever says which account is which approver could be any of them.
+    const naming = this.#catalog.approvers(input.type, config);
+    check(
+      !naming || isAdministrator?.(organizationId) === true,
+      `config.${naming?.join('.')}`,
+      'is for administrators to set',
+    );
     for (const path of hiddenPaths(config, this.#catalog.secretPaths(input.type, config)))
       problems.push({ path: `config.${path}`, problem: 'is hidden: give the secret itself' });
     const wishes = { ...this.#catalog.retryPolicy(input.type, config), ...present(input.retry ?? {}) };

@@ -27,6 +27,8 @@ export interface Requester {
   readonly actor: string;
   readonly organizationId: string;
   readonly traceparent?: string;
+  /** May say who decides there. Default: nobody may. */
+  readonly isAdministrator?: (organizationId: string) => boolean;
 }
 
 export type DeliveryOrder = Order<DeliveryState, DeliveryCommand>;

@@ -5,6 +5,9 @@ import { type Json, STATUS_EVENTS, type StatusEvent } from './vocabulary.js';
 
 /** What requesters are told of their deliveries while these are on their way (status webhooks). */
 
+/** Who requests the deliveries that carry the news, in the log: what becomes of these is told to nobody. */
+export const STATUS_ACTOR = 'status-webhooks';
+
 const ENGAGEMENT: Partial<Record<DeliveryEvent['type'], StatusEvent>> = {
   Opened: 'OPENED',
   Clicked: 'CLICKED',

@@ -41,6 +41,7 @@ export function scopeOf({ principal }: RequestContext, named: string | null | un
 export const requesterFor = (context: RequestContext, organizationId: string): Requester => ({
   actor: context.principal.actor,
   organizationId,
+  isAdministrator: (id) => mayAccess(context.principal.grants.get('ADMIN') ?? [], id),
   ...(context.traceparent !== undefined && { traceparent: context.traceparent }),
 });
 

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { ApprovalAnswer, ApprovalAnswers } from '../commands/approval-answers.js';
 import type { ProviderReports, ReportSource } from '../commands/provider-reports.js';
 import type { ProviderReport } from '../domain/vocabulary.js';
 import type { AccessLog } from '../security/access-log.js';
@@ -27,11 +28,13 @@ export type ReadCallback =
       readonly kind: 'verified';
       readonly reports: readonly ProviderReport[];
       readonly reply?: { readonly contentType: string; readonly body: string };
+      readonly answer?: ApprovalAnswer;
     }
   | { readonly kind: 'refused'; readonly reason: string };
 
 export interface CallbackParts {
   readonly reports: ProviderReports;
+  readonly answers: Pick<ApprovalAnswers, 'take'>;
   readonly accessLog: AccessLog;
   /** Undefined where there is no such destination, or nothing that could verify a callback. */
   readonly find: (provider: string, destination: string) => Promise<CallbackDoor | undefined>;
@@ -64,16 +67,23 @@ export async function serveCallbacks(server: FastifyInstance, parts: CallbackPar
           body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
           now,
         });
-        if (read.kind === 'refused') {
+        const refuse = (reason: string) =>
           parts.accessLog.record({
             action: `callback.${door.source.provider}`,
             outcome: 'denied',
-            reason: read.reason,
+            reason,
             resource: destination,
             ip: request.ip,
             ...(door.source.organizationId !== undefined && { organizationId: door.source.organizationId }),
           });
+        if (read.kind === 'refused') {
+          refuse(read.reason);
           return await reply.code(403).send();
+        }
+        if (read.answer) {
+          const refusal = await parts.answers.take(read.answer, door.source);
+          if (refusal !== undefined) refuse(refusal);
+          return await reply.code(200).send();
         }
         const early = await parts.reports.take(read.reports, door.source, now);
         if (early > 0) return await reply.code(503).header('retry-after', RETRY_AFTER).send();

@@ -6,6 +6,8 @@ export type Subscribers = ReadonlyMap<string, Subscriber>;
 export interface Subscriber {
   readonly organizationId: string;
   readonly events: readonly StatusEvent[];
+  /** Is asked for approvals, too. */
+  readonly approvals: boolean;
 }
 
 export interface StatusProgress {

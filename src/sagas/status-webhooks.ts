@@ -5,8 +5,8 @@ import type { Requester } from '../commands/intake.js';
 import { delivery } from '../domain/delivery.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
-import { statusEventOf, statusReport } from '../domain/status-events.js';
-import { type JsonObject, STATUS_EVENTS, type StatusEvent } from '../domain/vocabulary.js';
+import { STATUS_ACTOR, statusEventOf, statusReport } from '../domain/status-events.js';
+import { type Content, type JsonObject, STATUS_EVENTS, type StatusEvent } from '../domain/vocabulary.js';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import type { EngineLog } from './engine-log.js';
@@ -21,9 +21,6 @@ export interface StatusWebhookParts {
   readonly request: (input: RequestDeliveryInput, requester: Requester) => Promise<string | undefined>;
   readonly log: EngineLog;
 }
-
-/** Who requests the deliveries that carry status webhooks, in the log: what becomes of these is told to nobody. */
-export const STATUS_ACTOR = 'status-webhooks';
 
 const DESTINATIONS = 'destination-';
 const DELIVERIES = 'delivery-';
@@ -148,9 +145,8 @@ export class StatusWebhooks {
     // Perhaps it has not heard of the change yet.
     this.#parts.directory.forget(id);
     const found = await this.#parts.directory.find(id);
-    const events = found?.disabled === undefined ? eventsIn(found?.config) : [];
-    if (found && events.length > 0)
-      this.#subscribers.set(id, { organizationId: found.definition.organizationId, events });
+    const wishes = found?.disabled === undefined ? wishesIn(found?.config) : undefined;
+    if (found && wishes) this.#subscribers.set(id, { organizationId: found.definition.organizationId, ...wishes });
     else this.#subscribers.delete(id);
   }
 
@@ -161,8 +157,12 @@ export class StatusWebhooks {
     try {
       const news = await this.#newsOf(recorded);
       if (!news) return;
-      for (const [id, { events }] of subscribers)
-        if (events.includes(news.event)) await this.#request(id, organizationId, recorded, news);
+      for (const [id, { events, approvals }] of subscribers) {
+        const { event, report, approval } = news;
+        const told = { type: `delivery.${event?.toLowerCase()}`, delivery: report };
+        if (event && events.includes(event)) await this.#request(id, organizationId, recorded, { data: told });
+        if (approval && approvals) await this.#request(id, organizationId, recorded, { data: { approval } });
+      }
     } catch (error) {
       const failures = (this.#failures.get(recorded.position) ?? 0) + 1;
       this.#failures.set(recorded.position, failures);
@@ -180,20 +180,26 @@ export class StatusWebhooks {
       codec.fold<DeliveryState, DeliveryEvent>(events, delivery.evolve, delivery.initial);
     const after = fold(stream);
     const event = statusEventOf(fold(stream.slice(0, -1)), recorded as Pick<DeliveryEvent, 'type'>, after);
-    if (event === undefined || after.tag === 'absent') return undefined;
+    const approval = recorded.type === 'DeliveryRequested' ? approvalOf(after) : undefined;
+    if ((event === undefined && !approval) || after.tag === 'absent') return undefined;
     const { revision, metadata } = recorded;
     const { $correlationId: correlationId, occurredAt } = metadata;
     const at = occurredAt ?? recorded.created;
     const about = { revision, at, ...(correlationId !== undefined && { correlationId }) };
-    return { event, report: statusReport(recorded.streamId.slice(DELIVERIES.length), after, about) };
+    const id = recorded.streamId.slice(DELIVERIES.length);
+    return {
+      report: statusReport(id, after, about),
+      ...(event && { event }),
+      ...(approval && { approval: { deliveryId: id, ...approval } }),
+    };
   }
 
-  async #request(id: string, organizationId: string, recorded: RecordedEvent, { event, report }: News): Promise<void> {
+  async #request(id: string, organizationId: string, recorded: RecordedEvent, content: Content): Promise<void> {
     const refused = await this.#parts.request(
       {
         idempotencyKey: `${STATUS_ACTOR}/${id}/${recorded.id}`,
         to: [{ destinationId: id }],
-        content: { data: { type: `delivery.${event.toLowerCase()}`, delivery: report } },
+        content,
         priority: 'LOW',
         expiresAt: new Date(Date.parse(recorded.created) + NEWS_FOR_MS),
         tags: [STATUS_ACTOR],
@@ -206,13 +212,32 @@ export class StatusWebhooks {
 }
 
 interface News {
-  readonly event: StatusEvent;
+  readonly event?: StatusEvent;
   readonly report: JsonObject;
+  /** What waits for somebody's approval from now on. */
+  readonly approval?: JsonObject;
 }
 
-function eventsIn(config: JsonObject | undefined): StatusEvent[] {
+/** What a destination wants to hear of by itself: status events of a webhook, approvals of Slack. */
+function wishesIn(config: JsonObject | undefined): Pick<Subscriber, 'events' | 'approvals'> | undefined {
   const webhook = config?.webhook as { readonly statusEvents?: readonly string[] } | undefined;
-  return STATUS_EVENTS.filter((event) => webhook?.statusEvents?.includes(event));
+  const slack = config?.slack as { readonly approvals?: object } | undefined;
+  const events = STATUS_EVENTS.filter((event) => webhook?.statusEvents?.includes(event));
+  const approvals = slack?.approvals !== undefined;
+  return events.length > 0 || approvals ? { events, approvals } : undefined;
+}
+
+function approvalOf(state: DeliveryState): JsonObject | undefined {
+  const approval = state.tag === 'held' ? state.holds.approval : undefined;
+  if (!approval || state.tag !== 'held') return undefined;
+  const { minimum, approvers, deadline } = approval;
+  const channels = new Set(
+    state.legs.map((leg) => leg.routes[leg.route]?.channel).filter((each) => each !== undefined),
+  );
+  return {
+    ...{ minimum, approvers: approvers.length, channels: [...channels] },
+    ...(deadline !== undefined && { deadline }),
+  };
 }
 
 /** Log and database say by a code that they cannot be reached; that ends some time, a defect does not. */

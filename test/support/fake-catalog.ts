@@ -51,6 +51,10 @@ export class FakeCatalog implements ChannelCatalog {
     return withValue(dated, ['webhook', 'secret'], secret);
   }
 
+  approvers(): undefined {
+    return undefined;
+  }
+
   server(channel: string, config: JsonObject): string {
     const server = valueAt(config, channel === 'EMAIL' ? ['email', 'host'] : ['webhook', 'url']);
     return /^\w+:\/\/[^/]*/.exec(String(server))?.[0] ?? String(server);

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
+import { readSlack } from '../callbacks/slack.js';
 import type {
+  Callback,
+  CallbackRequest,
   ChannelAdapter,
   ChannelDescription,
   ConnectionTest,
@@ -13,6 +16,7 @@ import type { Egress } from '../egress.js';
 import { categoryOf, retryAfterMs } from '../http.js';
 import { render, templateError, variablesOf } from '../liquid.js';
 import { abortReason, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { approvalBlocks, approvalIn } from '../slack-approval.js';
 import { Wire, type WireAnswer } from '../wire.js';
 
 /**
@@ -23,7 +27,7 @@ const DESCRIPTION: ChannelDescription = {
   channel: 'SLACK',
   provider: 'slack',
   configKey: 'slack',
-  secretFields: ['token'],
+  secretFields: ['token', 'signingSecret'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
@@ -31,6 +35,9 @@ const DESCRIPTION: ChannelDescription = {
 };
 
 const ENDPOINT = 'https://slack.com/api';
+/** Where answers to clicks go, and for how long they are tried, in milliseconds. */
+const REPLIES = 'https://hooks.slack.com';
+const REPLY_TIMEOUT_MS = 2_000;
 const CHANNEL = /^(?:[CGDU][A-Z0-9]{6,20}|#[\p{Ll}\p{N}_-]{1,80})$/u;
 
 /** `error` of an answer with `ok: false` (same page, "Errors"; and .../apis/web-api/rate-limits). */
@@ -67,6 +74,8 @@ interface SlackConfig {
   readonly mentions?: readonly string[];
   readonly endpoint?: string;
   readonly timeout?: number;
+  readonly signingSecret?: string;
+  readonly approvals?: { readonly approvers: Readonly<Record<string, string>> };
 }
 
 export class SlackAdapter implements ChannelAdapter {
@@ -101,6 +110,26 @@ export class SlackAdapter implements ChannelAdapter {
         .max(20)
         .optional()
         .describe('Who is mentioned before the text: people (`U…`), groups (`S…`), `here`, `channel`.'),
+      signingSecret: z
+        .string()
+        .regex(/^[\w-]{8,200}$/, 'must be the signing secret of the app')
+        .optional()
+        .describe('Signing secret of the app. Without it clicks on buttons are refused.')
+        .meta({ secret: true }),
+      approvals: z
+        .strictObject({
+          approvers: z
+            .record(
+              z.string().regex(/^[UW][A-Z0-9]{6,20}$/, 'must be the id of a person: U…'),
+              z.string().min(1).max(255),
+            )
+            .refine((approvers) => Object.keys(approvers).length <= 200, 'must not be more than 200')
+            .describe('Who answers as which approver: the id of a person in Slack, and the name of the approver.'),
+        })
+        .optional()
+        .describe(
+          'Deliveries of the organization that wait for approval are asked for here, with buttons. For administrators only.',
+        ),
       endpoint: endpoint(egress, ENDPOINT),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('resend'),
@@ -133,6 +162,20 @@ export class SlackAdapter implements ChannelAdapter {
     if (!isRejected(result)) return { ok: true, latencyMs, problems: [] };
     const path = result.category === 'NETWORK' || result.category === 'CONFIGURATION' ? 'endpoint' : 'token';
     return { ok: false, latencyMs, problems: [{ path, problem: `${result.code}: ${result.detail}` }] };
+  }
+
+  /** Clicks on the buttons of messages that ask for an approval. */
+  parseCallback(request: CallbackRequest, config: JsonObject): Callback {
+    const slack = config as unknown as SlackConfig;
+    return readSlack(request, slack, async (url, message) => {
+      // The signature vouches for the address, and the guard for where it leads; this keeps it to Slack all the same.
+      const isSlacks =
+        URL.canParse(url) && [REPLIES, new URL(slack.endpoint ?? ENDPOINT).origin].includes(new URL(url).origin);
+      if (!isSlacks) return;
+      const wire = new Wire(this.#egress, new AbortController().signal, REPLY_TIMEOUT_MS);
+      const headers = { 'content-type': 'application/json; charset=utf-8' };
+      await wire.request({ url: new URL(url), method: 'POST', headers, body: JSON.stringify(message) });
+    });
   }
 
   /** The message first, then its files into its thread: a file that fails must not bring the message a second time. */
@@ -245,7 +288,8 @@ function postOf(config: SlackConfig, message: OutgoingMessage): JsonObject | Rej
   const rendered = render(config.bodyTemplate ?? '', variablesOf(message));
   if (rendered.kind === 'failed') return templateError('bodyTemplate', rendered.problem);
   const own = [content.subject && `*${content.subject}*`, content.text].filter(Boolean).join('\n');
-  const blocks = blocksIn(content.data);
+  const approval = approvalIn(content.data);
+  const blocks = approval ? approvalBlocks(approval) : blocksIn(content.data);
   const data = content.data === undefined || blocks ? '' : JSON.stringify(content.data, null, 2);
   const words = rendered.text || own || data;
   const mentions = (config.mentions ?? []).map(mentionOf).join(' ');

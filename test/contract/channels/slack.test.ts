@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createHmac } from 'node:crypto';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SlackAdapter } from '../../../src/channels/adapters/slack.js';
 import { Egress } from '../../../src/channels/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
@@ -51,6 +52,8 @@ conforms({
     { change: { mentions: ['everybody'] }, path: 'mentions.0' },
     { change: { endpoint: 'http://10.0.0.1' }, path: 'endpoint' },
     { change: { bodyTemplate: '{{ a' }, path: 'bodyTemplate' },
+    { change: { signingSecret: 'a b' }, path: 'signingSecret' },
+    { change: { approvals: { approvers: { ada: 'ada' } } }, path: 'approvals.approvers.ada' },
   ],
   refusals: [
     {
@@ -149,5 +152,89 @@ describe('slack', () => {
   it('finds a token that is no good', async () => {
     const tested = await adapter.test(configOf(recorder, { token: 'xoxb-other-token' }), options());
     expect(tested).toMatchObject({ ok: false, problems: [{ path: 'token' }] });
+  });
+});
+
+describe('answers in Slack', () => {
+  const egress = new Egress({ allowedNetworks: LOOPBACK });
+  afterAll(() => egress.close());
+  const adapter = new SlackAdapter(egress);
+  const SECRET = '8f742231b10e8888abcd99yyyzzz85a5';
+  const config = {
+    token: TOKEN,
+    channel: 'C0123456789',
+    signingSecret: SECRET,
+    approvals: { approvers: { U1234567: 'ada' } },
+  };
+  const read = (body: string, headers: Record<string, string>, now = new Date(), own: JsonObject = config) =>
+    adapter.parseCallback(
+      { method: 'POST', url: 'https://waybill.example/', headers, body: Buffer.from(body), now },
+      own,
+    );
+  const signed = (payload: object, now = new Date()) => {
+    const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString();
+    const seconds = String(Math.floor(now.getTime() / 1_000));
+    const signature = `v0=${createHmac('sha256', SECRET).update(`v0:${seconds}:${body}`).digest('hex')}`;
+    return { body, headers: { 'x-slack-request-timestamp': seconds, 'x-slack-signature': signature } };
+  };
+  const clicked = (more: object = {}) => ({
+    type: 'block_actions',
+    user: { id: 'U1234567' },
+    container: { message_ts: '1700000000.000100' },
+    actions: [{ action_id: 'waybill_approve' }],
+    ...more,
+  });
+
+  it('are verified as the example in the documentation is', () => {
+    // https://docs.slack.dev/authentication/verifying-requests-from-slack
+    const body =
+      'token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c';
+    const headers = {
+      'x-slack-request-timestamp': '1531420618',
+      'x-slack-signature': 'v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503',
+    };
+    const then = new Date(1_531_420_618_000);
+    expect(read(body, headers, then)).toEqual({ kind: 'verified', reports: [] });
+    expect(read(`${body}&x=1`, headers, then)).toEqual({ kind: 'refused', reason: 'the signature is wrong' });
+    expect(read(body, headers, new Date(then.getTime() + 300_000))).toHaveProperty('kind', 'verified');
+    expect(read(body, headers, new Date(then.getTime() + 301_000))).toHaveProperty('kind', 'refused');
+    expect(read(body, headers, then, { ...config, signingSecret: 'another' })).toHaveProperty('kind', 'refused');
+    expect(read(body, {}, then)).toHaveProperty('kind', 'refused');
+    const { signingSecret: _, ...without } = config;
+    expect(read(body, headers, then, without)).toHaveProperty('kind', 'refused');
+  });
+
+  it('name the approver whom the configuration names, and nobody by an inherited name', () => {
+    const answerOf = (payload: object) => {
+      const { body, headers } = signed(payload);
+      const callback = read(body, headers);
+      return callback.kind === 'verified' ? callback.answer : callback;
+    };
+    expect(answerOf(clicked())).toMatchObject({
+      outcome: 'approve',
+      approver: 'ada',
+      providerMessageId: '1700000000.000100',
+    });
+    expect(answerOf(clicked({ actions: [{ action_id: 'waybill_reject' }] }))).toMatchObject({ outcome: 'reject' });
+    for (const id of ['U7654321', 'constructor', '__proto__'])
+      expect(answerOf(clicked({ user: { id } }))).not.toHaveProperty('approver');
+    expect(answerOf(clicked({ actions: [{ action_id: 'other' }] }))).toBeUndefined();
+    expect(answerOf(clicked({ type: 'view_submission' }))).toBeUndefined();
+    expect(answerOf(clicked({ container: {} }))).toBeUndefined();
+  });
+
+  it('are replied to at Slack, and nowhere else', async () => {
+    const elsewhere = await startSlackRecorder(TOKEN);
+    const { body, headers } = signed(clicked({ response_url: `${elsewhere.origin}/actions` }));
+    const callback = read(body, headers);
+    await (callback.kind === 'verified' && callback.answer?.tell('Approved by', true));
+    expect(elsewhere.received).toEqual([]);
+    const own = { ...config, endpoint: `${elsewhere.origin}/api` };
+    const at = read(body, headers, new Date(), own);
+    await (at.kind === 'verified' && at.answer?.tell('Approved by', true));
+    expect(elsewhere.received.map(({ raw }) => JSON.parse(raw))).toEqual([
+      { replace_original: true, text: 'Approved by <@U1234567>' },
+    ]);
+    await elsewhere.close();
   });
 });

@@ -1,10 +1,11 @@
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { STATUS_ACTOR } from '../../../src/domain/status-events.js';
 import type { StatusEvent } from '../../../src/domain/vocabulary.js';
 import { openDatabase, openPool } from '../../../src/platform/database.js';
 import { StatusWebhookStore } from '../../../src/sagas/status-webhook-store.js';
-import { STATUS_ACTOR, type StatusWebhookParts, StatusWebhooks } from '../../../src/sagas/status-webhooks.js';
+import { type StatusWebhookParts, StatusWebhooks } from '../../../src/sagas/status-webhooks.js';
 import { ada, type CommandSide, commandSide, good, mallory, mayAccess, toBilling } from '../../support/commands.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
