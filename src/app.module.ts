@@ -31,6 +31,8 @@ import {
 import { ProviderDirectory } from './commands/provider-directory.js';
 import { ProviderReports } from './commands/provider-reports.js';
 import { RecordedHealth } from './commands/recorded-health.js';
+import { Retention } from './commands/retention.js';
+import { RetentionPolicies } from './commands/retention-policies.js';
 import { Suppressions } from './commands/suppressions.js';
 import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { IDENTITY, isLive, permissionsOf } from './domain/access.js';
@@ -56,6 +58,7 @@ import { ProviderResolver } from './graphql/provider.resolver.js';
 import { guardQueries } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
 import { isOrganization } from './graphql/request-context.js';
+import { RetentionResolver } from './graphql/retention.resolver.js';
 import { DateTimeScalar, JsonScalar, PositionScalar } from './graphql/scalars.js';
 import { SealedRows } from './graphql/sealed-rows.js';
 import { SuppressionResolver } from './graphql/suppression.resolver.js';
@@ -104,6 +107,7 @@ export class AppModule {
     const executor = new CommandExecutor(store, codec);
     const directory = new DestinationDirectory(executor);
     const accesses = new AccessDirectory(executor, store);
+    const policies = new RetentionPolicies(executor);
     const sockets = new LiveSockets();
     const authentication = authenticationOf(infrastructure, accesses, sockets);
     const providers = config.providers as readonly ConfiguredProvider[];
@@ -126,6 +130,7 @@ export class AppModule {
       directory,
       reader: store,
       load: (id) => executor.load(delivery, id),
+      retention: (organizationId) => policies.find(organizationId),
       limits: config.limits,
       subjects: keys.subjects,
       defaults: (organizationId) => readModels.defaultDestinations(organizationId),
@@ -139,6 +144,7 @@ export class AppModule {
         { provide: CommandExecutor, useValue: executor },
         { provide: DestinationDirectory, useValue: directory },
         { provide: AccessDirectory, useValue: accesses },
+        { provide: RetentionPolicies, useValue: policies },
         { provide: LiveSockets, useValue: sockets },
         { provide: Authentication, useValue: authentication },
         { provide: DeliveryPresenter, useValue: presenter },
@@ -265,7 +271,19 @@ export class AppModule {
               cancel: (id, requester) => deliveries.cancelErased(id, requester),
             }),
         },
+        {
+          provide: Retention,
+          useValue: new Retention({
+            executor,
+            policies,
+            organizations: () => keys.table.organizationsKept(),
+            keysBefore: (scope, after, limit) => keys.table.keptBefore(scope, after, limit),
+            openBefore: (organizationId, before, limit) => reads.deliveries.openBefore(organizationId, before, limit),
+            destroy: infrastructure.forget,
+          }),
+        },
         DataSubjectResolver,
+        RetentionResolver,
         DeliveryResolver,
         AuditResolver,
         DestinationResolver,

@@ -18,6 +18,9 @@ import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Erasures, type Forget } from './commands/erasures.js';
 import { ProviderReports } from './commands/provider-reports.js';
+import { Retention } from './commands/retention.js';
+import { RetentionPolicies } from './commands/retention-policies.js';
+import { DataDisposal } from './data-disposal.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
@@ -246,9 +249,11 @@ export class Waybill {
     destinations.follow(store, headAtStart, following.signal);
     const accesses = app.get(AccessDirectory);
     accesses.follow(store, headAtStart, following.signal);
+    const policies = app.get(RetentionPolicies);
+    policies.follow(store, headAtStart, following.signal);
     closings.push(async () => {
       following.abort();
-      await Promise.all([destinations.stopped(), accesses.stopped()]);
+      await Promise.all([destinations.stopped(), accesses.stopped(), policies.stopped()]);
     });
     closings.push(() => app.get(LiveSockets).stop());
     const retention = new FileRetention(channels.registry, {
@@ -266,6 +271,14 @@ export class Waybill {
     });
     retention.start();
     closings.push(() => retention.stop());
+    const disposal = new DataDisposal(app.get(Retention), {
+      pool,
+      disposed: (organization, retention, keys) =>
+        logger.info({ organization, retention, keys }, 'what need not be kept any longer was disposed of'),
+      failed: (error) => logger.error({ err: error }, 'what need not be kept any longer could not be disposed of'),
+    });
+    disposal.start();
+    closings.push(() => disposal.stop());
     const engine = app.get(Engine);
     reconsider = (subject) => engine.reconsider(subject);
     closings.push(() => engine.stop());

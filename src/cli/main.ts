@@ -11,6 +11,7 @@ import { addKeysCommands } from './keys.js';
 import { addLogCommands, addReplayCommand } from './log.js';
 import { addProjectionCommands } from './projections.js';
 import { type RebuildProjectionOptions, rebuildProjection } from './rebuild-projection.js';
+import { addRetentionCommands } from './retention.js';
 
 /** The `waybill` command line. @param argv as node has it: interpreter, script, arguments */
 export async function main(argv: string[]): Promise<void> {
@@ -66,6 +67,7 @@ export async function main(argv: string[]): Promise<void> {
   addDestinationCommands(program, process.env);
   addAuditCommands(program, process.env);
   addReplayCommand(program, process.env);
+  addRetentionCommands(program, process.env);
   addKeysCommands(program, process.env);
   addLogCommands(program, process.env);
 

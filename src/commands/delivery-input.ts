@@ -22,6 +22,8 @@ export interface RequestDeliveryInput {
   } | null;
   readonly tags?: readonly string[] | null;
   readonly metadata?: Json | null;
+  /** A class of the organization's; default: by tag, else the standard one. */
+  readonly retention?: string | null;
 }
 
 export interface TargetInput {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 
-/** What follows from one `SubjectErased`, on this instance and in what the instances share. */
+/** What follows from one `SubjectErased` or `DataDisposed`, on this instance and in what the instances share. */
 export type Forget = (keys: readonly string[], subject: string, organizationId: string) => Promise<void>;
 
 export interface ErasureParts {
@@ -13,7 +13,8 @@ export interface ErasureParts {
   readonly onTrouble: (error: Error) => void;
 }
 
-const STREAMS = 'subject-';
+/** Of persons, and of what an organization has disposed of. */
+const STREAMS = ['subject-', 'disposal-'];
 const RETRY_MS = 1_000;
 /** A position is worth a statement only so often: between two of them nothing is missed, only read again. */
 const SAVE_EVERY_MS = 10_000;
@@ -61,7 +62,7 @@ export class Erasures {
   }
 
   async #follow(untilCaughtUp: boolean): Promise<void> {
-    const options = { after: this.#position, prefixes: [STREAMS], signal: this.#stop.signal };
+    const options = { after: this.#position, prefixes: STREAMS, signal: this.#stop.signal };
     for await (const batch of this.#parts.reader.subscribe(options)) {
       for (const event of batch.events) await this.#apply(event);
       this.#position = batch.position;
@@ -71,10 +72,14 @@ export class Erasures {
   }
 
   async #apply({ type, data }: RecordedEvent): Promise<void> {
-    if (type !== 'SubjectErased') return;
-    const { keys, subject, organizationId } = data as unknown as {
+    if (type !== 'SubjectErased' && type !== 'DataDisposed') return;
+    const {
+      keys,
+      subject = '',
+      organizationId,
+    } = data as unknown as {
       readonly keys: readonly string[];
-      readonly subject: string;
+      readonly subject?: string;
       readonly organizationId: string;
     };
     await this.#parts.forget(keys, subject, organizationId);

@@ -34,6 +34,13 @@ export const subjectId = (subject: string): string => derivedId(WAYBILL, `subjec
 export const suppressionId = (channel: string, person: string): string =>
   derivedId(WAYBILL, `suppression:${channel}:${person}`);
 
+/** The id of the stream that says how long an organization keeps what. */
+export const retentionId = (organizationId: string): string => derivedId(WAYBILL, `retention:${organizationId}`);
+
+/** The id of the stream that says what an organization disposed of in a year. */
+export const disposalId = (organizationId: string, year: number): string =>
+  derivedId(WAYBILL, `disposal:${year}:${organizationId}`);
+
 /** Item `index` of a bulk has the identity of key and index; no single request's key can be the same. */
 export const bulkItemKey = (key: string, index: number): string => `${key}\u0000${index}`;
 

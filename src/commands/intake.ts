@@ -3,6 +3,7 @@ import { type DeliveryCommand, delivery, repeat } from '../domain/delivery.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
+import { classOf, keptSubject, type RetentionState } from '../domain/retention.js';
 import type { Attachment, Channel, Content, FieldProblem, Json } from '../domain/vocabulary.js';
 import { subjectOfDestination, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
@@ -45,6 +46,8 @@ export interface IntakeParts {
   readonly load: (id: string) => Promise<Known<DeliveryState>>;
   /** The ids of an organization's default destinations. */
   readonly defaults: (organizationId: string) => Promise<readonly string[]>;
+  /** How long an organization keeps what. */
+  readonly retention: (organizationId: string) => Promise<RetentionState>;
   readonly limits: IntakeLimits;
   /** Which addresses get nothing any more. Default: none. */
   readonly suppressed?: Suppressions['among'];
@@ -101,9 +104,14 @@ export class Intake {
         problems.push({ path: `dependsOn.${index}`, problem: 'there is no such delivery' });
     // One of a bulk does not keep the others from being sent: it fails by itself, before it would be sent.
     if (!bulk) problems.push(...(await this.#suppressedProblems(legs, organizationId)));
-    if (problems.length > 0) return badInput(problems);
+    const retention = classOf(await this.#parts.retention(organizationId), {
+      named: input.retention ?? undefined,
+      tags: input.tags ?? [],
+    });
+    if (retention === undefined) problems.push({ path: 'retention', problem: 'there is no such class' });
+    if (retention === undefined || problems.length > 0) return badInput(problems);
 
-    const subject = this.#subjectOf(legs, organizationId);
+    const subject = keptSubject(this.#subjectOf(legs, organizationId), retention, now);
     const request = requestOf(input, { organizationId, subject, legs, now, dependsOn, identity });
     return {
       ok: true,

@@ -1,3 +1,4 @@
+import { keptWith } from '../domain/retention.js';
 import type { Instant, JsonObject } from '../domain/vocabulary.js';
 import type { NewEvent, RecordedEvent } from './event-store.js';
 
@@ -79,6 +80,8 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   LegalHoldReleased: [],
   AddressSuppressed: [],
   AddressReleased: [],
+  RetentionSet: [],
+  DataDisposed: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
@@ -239,7 +242,9 @@ export const subjectOfDestination = (destinationId: string): string => `destinat
 export function subjectsOf(events: readonly DomainEvent[], organizationId: string, subject: string): Subject[] {
   const [first] = events;
   if (first?.type !== 'DeliveryRequested') {
-    const { subject: own } = (first?.data ?? {}) as { readonly subject?: string };
+    // What is said of a person's legal hold or erasure is not sealed, and must not make the person a key.
+    const isSealed = first?.type === 'AddressSuppressed';
+    const { subject: own } = (isSealed ? first.data : {}) as { readonly subject?: string };
     return [{ subject: own ?? subject, organizationId }];
   }
   const { subject: own, legs } = first.data as {
@@ -249,10 +254,15 @@ export function subjectsOf(events: readonly DomainEvent[], organizationId: strin
   const members = new Set<string>();
   for (const { routes } of legs)
     for (const route of routes) if (route.subject !== undefined) members.add(route.subject);
-  if (members.size === 0 || (members.size === 1 && own !== undefined && members.has(own)))
-    return [{ subject: own ?? subject, organizationId }];
-  const persons = [...members].map((person) => ({ subject: person, organizationId }));
-  return [{ subject: own ?? subject, organizationId, members: [...members] }, ...persons];
+  const whole = own ?? subject;
+  if (members.size === 0 || (members.size === 1 && members.has(whole))) return [{ subject: whole, organizationId }];
+  const persons = [...members].map((person) => ({
+    subject: keptWith(whole, person),
+    organizationId,
+    members: [person],
+  }));
+  if (persons.length === 1 && persons[0]?.subject === whole) return persons;
+  return [{ subject: whole, organizationId, members: [...members] }, ...persons];
 }
 
 /** Revisions of a stream that are to be passed over, as its own later events say. */

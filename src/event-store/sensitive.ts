@@ -1,3 +1,4 @@
+import { keptWith } from '../domain/retention.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 
 /**
@@ -74,7 +75,7 @@ function takeOutOfRequest(data: JsonObject, subject: string) {
         ...leg,
         routes: leg.routes.map(({ address, ...route }, nth) => {
           if (address === undefined) return route;
-          const whose = route.subject ?? subject;
+          const whose = route.subject === undefined ? subject : keptWith(subject, route.subject);
           addressesOf.set(whose, [...(addressesOf.get(whose) ?? []), [at, nth, address]]);
           return route;
         }),

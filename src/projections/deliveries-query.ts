@@ -151,6 +151,15 @@ export class DeliveryQueries {
       return (await open.getMany()).map(({ id }) => id);
     });
   }
+
+  /** An organization's deliveries requested before a time that have not ended, in no order. */
+  async openBefore(organizationId: string, requestedBefore: Date, limit: number): Promise<string[]> {
+    const scope = [organizationId];
+    return await this.#reads.as(scope, async ({ manager }) => {
+      const open = restricted(visible(manager, scope), { requestedBefore, status: ['HELD', 'QUEUED', 'PROCESSING'] });
+      return (await open.limit(limit).getMany()).map(({ id }) => id);
+    });
+  }
 }
 
 function visible(manager: EntityManager, organizations: Organizations): Query {

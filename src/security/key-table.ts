@@ -16,6 +16,13 @@ export interface NewKeyRow extends WrappedKey {
   readonly members?: readonly string[];
 }
 
+export interface KeptKeyRow {
+  readonly id: string;
+  readonly subject: string;
+  readonly members: readonly string[];
+  readonly week: string;
+}
+
 export interface Installation extends WrappedKey {
   readonly id: string;
   /** Keys that are not there count as destroyed: they were lost, and an operator has accepted it. */
@@ -89,6 +96,33 @@ export class KeyTable {
       [subject],
     );
     return rows.map(({ id, createdAt }) => ({ id, createdAt: createdAt.toISOString() }));
+  }
+
+  /** Organizations that have living keys of deliveries. */
+  async organizationsKept(): Promise<readonly string[]> {
+    const { rows } = await this.#pool.query<{ organizationId: string }>(
+      `select distinct organization_id as "organizationId" from waybill_keys.data_keys
+       where destroyed_at is null and subject like 'kept:%' order by 1`,
+    );
+    return rows.map(({ organizationId }) => organizationId);
+  }
+
+  /** Living keys of deliveries of one class, of weeks that ended before a day, the oldest first; see `keptSubject`. */
+  async keptBefore(
+    { organizationId, retention, before }: { organizationId: string; retention: string; before: string },
+    after: { readonly week: string; readonly id: string } | undefined,
+    limit: number,
+  ): Promise<KeptKeyRow[]> {
+    const { rows } = await this.#pool.query<KeptKeyRow>(
+      `select id, subject, coalesce(members, '{}') as members, split_part(subject, ':', 2) as week
+       from waybill_keys.data_keys
+       where destroyed_at is null and subject like 'kept:%' and organization_id = $1
+         and split_part(subject, ':', 3) = $2 and split_part(subject, ':', 2) < $3
+         and (split_part(subject, ':', 2), id) > ($4, $5)
+       order by split_part(subject, ':', 2), id limit $6`,
+      [organizationId, retention, before, after?.week ?? '', after?.id ?? '', limit],
+    );
+    return rows;
   }
 
   /** Destroys keys, those that are not there too: an older database must not bring them back. */

@@ -55,6 +55,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   // Everybody's entries, as they are recorded.
   'Query.auditBundle': sensitive('installation'),
   'Query.subjectReport': sensitive('VIEW_AUDIT'),
+  'Query.retention': needs('VIEW_AUDIT'),
+  'Query.disposals': needs('VIEW_AUDIT'),
 
   'Mutation.createDestination': needs('MANAGE_PROVIDERS'),
   'Mutation.updateDestination': needs('MANAGE_PROVIDERS'),
@@ -80,6 +82,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.eraseSubject': sensitive('ADMIN'),
   'Mutation.placeLegalHold': sensitive('ADMIN'),
   'Mutation.releaseLegalHold': sensitive('ADMIN'),
+  'Mutation.setRetention': sensitive('ADMIN'),
+  'Mutation.disposeExpired': sensitive('ADMIN'),
   'Mutation.resumeDelivery': sensitive('installation'),
   'Mutation.skipSuspendedEvent': sensitive('installation'),
   // Whoever may choose where deliveries go may also choose where news of them go.

@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { DataSubjectEvent } from '../../src/domain/data-subject.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
+import type { DisposalEvent } from '../../src/domain/disposal.js';
 import type { ProviderEvent } from '../../src/domain/provider.js';
+import type { RetentionEvent } from '../../src/domain/retention.js';
 import { RETRY_STRATEGIES } from '../../src/domain/retry-policy.js';
 import { SUPPRESSION_REASONS, type SuppressionEvent } from '../../src/domain/suppression.js';
 import { CHANNELS, ERROR_CATEGORIES, type JsonObject, PRIORITIES } from '../../src/domain/vocabulary.js';
@@ -13,7 +15,14 @@ import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { SealedFields } from '../../src/event-store/sealed-fields.js';
 import { MemoryKeys } from '../support/keys.js';
 
-type Event = DataSubjectEvent | DeliveryEvent | DestinationEvent | ProviderEvent | SuppressionEvent;
+type Event =
+  | DataSubjectEvent
+  | DeliveryEvent
+  | DestinationEvent
+  | DisposalEvent
+  | ProviderEvent
+  | RetentionEvent
+  | SuppressionEvent;
 type DataOf<Type extends Event['type']> = Extract<Event, { type: Type }>['data'];
 
 const text = fc.string({ unit: 'binary' });
@@ -144,6 +153,16 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
   SubjectErased: fc.record({ organizationId: uuid, subject: text, keys: fc.array(text), by: text, reason: text }),
   LegalHoldPlaced: fc.record({ subject: text, by: text, reason: text }),
   LegalHoldReleased: fc.record({ subject: text, by: text, reason: text }),
+  RetentionSet: fc.record({
+    organizationId: uuid,
+    classes: fc.array(fc.record({ name: text, keep: text, tags: fc.array(text) }, { requiredKeys: ['name'] })),
+    by: text,
+    reason: text,
+  }),
+  DataDisposed: fc.record({
+    ...{ organizationId: uuid, retention: text, keep: text, firstWeek: text, lastWeek: text },
+    ...{ keys: fc.array(text), by: text },
+  }),
 };
 
 const envelope = fc.record(

@@ -5,6 +5,7 @@ import type { RequestDeliveryInput } from '../../src/commands/delivery-input.js'
 import { DestinationDirectory } from '../../src/commands/destination-directory.js';
 import { CommandExecutor } from '../../src/commands/executor.js';
 import { Intake } from '../../src/commands/intake.js';
+import { retention } from '../../src/domain/retention.js';
 import { type Json, PRIORITIES } from '../../src/domain/vocabulary.js';
 import { EventCodec } from '../../src/event-store/codec.js';
 import type { EventStore } from '../../src/event-store/event-store.js';
@@ -20,6 +21,7 @@ const intake = new Intake({
   reader: noStore,
   load: async () => ({ state: { tag: 'absent' }, revision: undefined }),
   defaults: async () => [],
+  retention: async () => retention.initial,
   limits: { maxAttachmentBytes: 1_000 },
   subjects: new Subjects(Buffer.alloc(32, 1)),
 });

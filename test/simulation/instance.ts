@@ -7,6 +7,7 @@ import { RecordedHealth } from '../../src/commands/recorded-health.js';
 import { SuspendedDeliveries } from '../../src/commands/suspended-deliveries.js';
 import { delivery } from '../../src/domain/delivery.js';
 import { destination } from '../../src/domain/destination.js';
+import { retention } from '../../src/domain/retention.js';
 import type { EventCodec } from '../../src/event-store/codec.js';
 import { Engine, type EngineOptions, type EngineParts } from '../../src/sagas/engine.js';
 import type { EngineLog } from '../../src/sagas/engine-log.js';
@@ -75,6 +76,7 @@ export class Instance {
       reader: this.log,
       load: (id) => executor.load(delivery, id),
       defaults: async () => [],
+      retention: async () => retention.initial,
       limits: { maxAttachmentBytes: 0 },
       subjects: new Subjects(Buffer.alloc(32, 1)),
     });

@@ -6,6 +6,7 @@ import { CommandExecutor, type Refused } from '../../src/commands/executor.js';
 import { Intake } from '../../src/commands/intake.js';
 import { delivery } from '../../src/domain/delivery.js';
 import { destination } from '../../src/domain/destination.js';
+import { retention } from '../../src/domain/retention.js';
 import { EventCodec } from '../../src/event-store/codec.js';
 import { EmbeddedLog } from '../../src/event-store/embedded-log.js';
 import { Subjects } from '../../src/security/subjects.js';
@@ -38,6 +39,7 @@ export async function commandSide({ maxAttachmentBytes = 1_000 } = {}) {
     reader: log,
     load: (id) => executor.load(delivery, id),
     defaults: async () => defaults,
+    retention: async () => retention.initial,
     limits: { maxAttachmentBytes },
     subjects: new Subjects(Buffer.alloc(32, 1)),
   });
