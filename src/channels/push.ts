@@ -72,6 +72,13 @@ export function secondsToLive(
 export const repetitionKey = (attemptKey: string, length: number): string =>
   createHash('sha256').update(attemptKey).digest('hex').slice(0, length);
 
+/** The same for every attempt to send the same message: a digest as UUID (RFC 9562, 5.8). */
+export function uuidOf(attemptKey: string): string {
+  const hex = repetitionKey(attemptKey, 32);
+  const variant = ((Number.parseInt(hex.charAt(16), 16) & 0x3) | 0x8).toString(16);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20)}`;
+}
+
 /** @returns a refusal where there are more bytes than fit */
 export function tooLarge(bytes: number, limit: number): Rejected | undefined {
   return bytes <= limit

@@ -1,5 +1,6 @@
 import type { Channel, FieldProblem, Json, JsonObject } from '../domain/vocabulary.js';
 import { ApiAdapter } from './adapters/api.js';
+import { ApnsAdapter } from './adapters/apns.js';
 import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
 import { ConnectAdapter } from './adapters/connect.js';
@@ -114,6 +115,7 @@ export function createChannels({
   const userAgent = `Waybill/${version}`;
   const smtp = new SmtpAdapter(egress);
   const sftp = new SftpAdapter(egress);
+  const apns = new ApnsAdapter(egress);
   const registry = new ChannelRegistry([
     new WebhookAdapter(egress, userAgent),
     smtp,
@@ -136,12 +138,13 @@ export function createChannels({
     new TwilioVoiceAdapter(egress),
     new ConnectAdapter(egress),
     new FcmAdapter(egress),
+    apns,
     new WnsAdapter(egress),
   ]);
-  const close = () => {
+  const close = async () => {
     smtp.close();
     sftp.close();
-    return egress.close();
+    await Promise.all([apns.close(), egress.close()]);
   };
   return { registry, egress, close };
 }
