@@ -7,6 +7,8 @@ import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import type { AccessRecorder } from './audit/access-recorder.js';
 import { Audit } from './audit/audit.js';
+import type { AuditHealth } from './audit/health.js';
+import type { Publications } from './audit/publications.js';
 import { PluggedChannels } from './channel-catalog.js';
 import type { Channels } from './channels/registry.js';
 import { Access } from './commands/access.js';
@@ -92,6 +94,8 @@ export interface Infrastructure {
   readonly channels: Channels;
   readonly reads: ReadSide;
   readonly audit: Audit;
+  readonly auditHealth: Pick<AuditHealth, 'problem'>;
+  readonly publications: Pick<Publications, 'failing'>;
   readonly accessRecorder: AccessRecorder;
   readonly logger: Logger;
   /** True when no other instance can be alive. */
@@ -356,8 +360,9 @@ function graphql({ config, logger }: Infrastructure, authentication: Authenticat
   });
 }
 
-function readiness({ store, pool, reads }: Infrastructure, engine: Engine): Readiness {
-  return new Readiness({
+function readiness(infrastructure: Infrastructure, engine: Engine): Readiness {
+  const { store, pool, reads, auditHealth, publications } = infrastructure;
+  const checks = {
     log: async () => void (await store.head()),
     // What pg says names its server, and anybody may ask whether we are ready.
     postgres: () =>
@@ -370,7 +375,11 @@ function readiness({ store, pool, reads }: Infrastructure, engine: Engine): Read
       return state === 'running' ? undefined : state;
     },
     projections: () => reads.problem(),
-  });
+    audit: () => auditHealth.problem,
+  };
+  const unpublished = () =>
+    publications.failing.map(({ name, since }) => `audit: no checkpoint could be published to ${name} since ${since}`);
+  return new Readiness(checks, unpublished);
 }
 
 const engineLog = (logger: Logger) => {

@@ -9,10 +9,12 @@ import { AccessRecorder } from './audit/access-recorder.js';
 import { Audit } from './audit/audit.js';
 import { CheckpointFiles } from './audit/checkpoint-files.js';
 import { readVerifiers } from './audit/checkpoint-store.js';
+import { AuditHealth } from './audit/health.js';
 import { Publications } from './audit/publications.js';
 import { AuditWorkerHost } from './audit/worker-host.js';
 import { callbackDoors } from './callback-doors.js';
 import { createChannels } from './channels/registry.js';
+import { type CheckpointChannelSettings, checkpointChannels } from './checkpoint-channel.js';
 import { AccessDirectory } from './commands/access-directory.js';
 import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
@@ -144,11 +146,32 @@ export class Waybill {
     await erasures.start();
     closings.push(() => erasures.stop());
 
+    const channels = createChannels({
+      allowedNetworks: config.allowedNetworks,
+      version: version(),
+      localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
+    });
+    closings.push(() => channels.close());
+
     const auditLog = logger.child({ part: 'audit' });
     const folder = resolve(directory.path, config.audit.folder ?? 'audit');
     const keys = async () => (await readVerifiers(pool)).map(({ text }) => text);
-    const publications = new Publications([new CheckpointFiles(folder)], keys, auditLog);
+    const elsewhere = checkpointChannels(
+      config.audit.publish as readonly CheckpointChannelSettings[],
+      channels.registry,
+      auditLog,
+    );
+    const publications = new Publications([new CheckpointFiles(folder), ...elsewhere], keys, auditLog);
     closings.push(() => publications.stop());
+    const auditHealth = new AuditHealth({
+      ...{ sql: pool, log: identity.id, reader: stored },
+      tell: (problem) =>
+        problem === undefined
+          ? auditLog.info('the audit trail grows again')
+          : auditLog.error({ problem }, 'the audit trail does not grow: /ready says so too'),
+    });
+    auditHealth.start();
+    closings.push(() => auditHealth.stop());
     const auditor = new AuditWorkerHost(
       {
         ...{ postgres, location: log, log: identity.id, owner: directory.instanceId },
@@ -159,7 +182,11 @@ export class Waybill {
       },
       {
         checkpoint: (note) => publications.offer(note),
-        problem: (problem) => problem !== undefined && auditLog.error({ problem }, 'the audit trail does not grow'),
+        problem: (problem) => {
+          auditHealth.hear(problem);
+          if (problem !== undefined)
+            auditLog.warn({ problem }, 'the audit trail could not be added to; it is tried again');
+        },
       },
     );
     const { batchEvents, batchDelayMs, keepReplacedHours } = config.projections;
@@ -182,13 +209,6 @@ export class Waybill {
     const accessRecorder = new AccessRecorder(stored, new EventCodec(), auditLog);
     closings.push(() => accessRecorder.stop());
 
-    const channels = createChannels({
-      allowedNetworks: config.allowedNetworks,
-      version: version(),
-      localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
-    });
-    closings.push(() => channels.close());
-
     const certificate = config.tls && readCertificate(config.tls);
     const { instanceId } = directory;
     const app = await NestFactory.create<NestFastifyApplication>(
@@ -204,6 +224,8 @@ export class Waybill {
         channels,
         reads,
         audit: new Audit(pool, identity.id, stored, auditor),
+        auditHealth,
+        publications,
         accessRecorder,
         logger,
         isAlone,

@@ -1,3 +1,4 @@
+import type { Instant } from '../domain/vocabulary.js';
 import { parseCheckpoint, type SignedCheckpoint } from './checkpoint.js';
 
 /** Somewhere outside the database where checkpoints are kept. */
@@ -11,6 +12,7 @@ export interface CheckpointPublisher {
 }
 
 export interface PublicationLog {
+  info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
@@ -35,6 +37,11 @@ export class Publications {
     for (const place of this.#places) place.offer(checkpoint);
   }
 
+  /** Places that lack the newest checkpoint because they did not take it, and since when; it is tried on. */
+  get failing(): readonly { readonly name: string; readonly since: Instant }[] {
+    return this.#places.flatMap(({ name, failingSince }) => (failingSince ? [{ name, since: failingSince }] : []));
+  }
+
   /** Those being published are given up after `graceMs`. */
   async stop(graceMs = 2_000): Promise<void> {
     for (const place of this.#places) place.hurry();
@@ -46,6 +53,7 @@ export class Publications {
 
 class Place {
   idle: Promise<void> = Promise.resolve();
+  failingSince: Instant | undefined;
   readonly #publisher: CheckpointPublisher;
   readonly #keys: () => Promise<readonly string[]>;
   readonly #log: PublicationLog;
@@ -66,6 +74,10 @@ class Place {
     this.#keys = keys;
     this.#log = log;
     this.#signal = signal;
+  }
+
+  get name(): string {
+    return this.#publisher.name;
   }
 
   offer(checkpoint: SignedCheckpoint): void {
@@ -95,7 +107,11 @@ class Place {
         await this.#publisher.publish(checkpoint, await this.#keys(), this.#signal);
         this.#publishedAt = performance.now();
         failures = 0;
+        if (this.failingSince)
+          this.#log.info({ place: name, size: checkpoint.size }, 'checkpoints of the audit trail are published again');
+        this.failingSince = undefined;
       } catch (error) {
+        this.failingSince ??= new Date().toISOString();
         this.#waiting ??= checkpoint;
         this.#log.warn({ err: error, place: name }, 'a checkpoint of the audit trail could not be published');
         if (this.#isHurried) return;

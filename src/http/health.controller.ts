@@ -14,8 +14,9 @@ export class HealthController {
   @Get('ready')
   @HttpCode(HttpStatus.OK)
   async ready() {
-    const { ready, parts } = await this.readiness.check();
-    if (!ready) throw new ServiceUnavailableException({ status: 'not ready', parts });
-    return { status: 'ready', parts };
+    const { ready, parts, warnings } = await this.readiness.check();
+    const answer = { parts, ...(warnings.length > 0 && { warnings }) };
+    if (!ready) throw new ServiceUnavailableException({ status: 'not ready', ...answer });
+    return { status: 'ready', ...answer };
   }
 }

@@ -6,18 +6,22 @@ const CHECK_TIMEOUT_MS = 2_000;
 /** Whether every part that deliveries need is up, and which is not. */
 export class Readiness {
   readonly #checks: Readonly<Record<string, Check>>;
+  readonly #warnings: () => readonly string[];
 
-  constructor(checks: Readonly<Record<string, Check>>) {
+  /** @param warnings what somebody has to see to although deliveries go on */
+  constructor(checks: Readonly<Record<string, Check>>, warnings: () => readonly string[] = () => []) {
     this.#checks = checks;
+    this.#warnings = warnings;
   }
 
-  async check(): Promise<{ ready: boolean; parts: Record<string, string> }> {
+  async check(): Promise<{ ready: boolean; parts: Record<string, string>; warnings: readonly string[] }> {
     const parts = Object.fromEntries(
       await Promise.all(
         Object.entries(this.#checks).map(async ([name, check]) => [name, await problemOf(check)] as const),
       ),
     );
-    return { ready: Object.values(parts).every((answer) => answer === 'up'), parts };
+    const warnings = this.#warnings();
+    return { ready: Object.values(parts).every((answer) => answer === 'up'), parts, warnings };
   }
 }
 

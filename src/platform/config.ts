@@ -219,6 +219,17 @@ const auth = z.strictObject({
   failureWindowSeconds: wholeNumber(1, 86_400).default(60),
 });
 
+/** Somewhere outside where checkpoints are published. */
+const publication = z.strictObject({
+  name: z.string().regex(/^[\w.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, dashes or underscores'),
+  /** `STORAGE` for a bucket, `EMAIL` for an address, or any other. */
+  channel: z.enum(CHANNELS),
+  /** As that of a destination of the channel; checked by its adapter. */
+  config: z.record(z.string(), z.unknown()),
+  /** Default 3,600 s at least from one to the next, of which the newest is published; the first goes at once. */
+  everySeconds: wholeNumber(0, 31_536_000).default(3_600),
+});
+
 /** The audit trail's checkpoints: signed statements of where it stood. */
 const audit = z.strictObject({
   /** Default: `audit` in the data directory. Where checkpoints and the keys to check them with are published as files. */
@@ -229,6 +240,8 @@ const audit = z.strictObject({
   checkpointEntries: wholeNumber(1, 1_000_000_000).default(10_000),
   /** … default 60 s after the last one if there is anything new. */
   checkpointSeconds: wholeNumber(1, 86_400).default(60),
+  /** Default none beside the folder. */
+  publish: z.array(publication).max(32).default([]),
 });
 
 const schema = z.strictObject({

@@ -53,7 +53,10 @@ describe('credentials', () => {
     };
     await expect
       .poll(ready, { timeout: 10_000 })
-      .toEqual([200, { status: 'ready', parts: { log: 'up', postgres: 'up', engine: 'up', projections: 'up' } }]);
+      .toEqual([
+        200,
+        { status: 'ready', parts: { log: 'up', postgres: 'up', engine: 'up', projections: 'up', audit: 'up' } },
+      ]);
   });
 });
 

@@ -50,7 +50,7 @@ export class AuditWorld {
   start(settings: { readonly checkpointEntries?: number; readonly isPublished?: boolean; owner?: string } = {}) {
     const { checkpointEntries = 100, isPublished = false, owner = randomUUID() } = settings;
     const keys = async () => (await readVerifiers(this.sql)).map(({ text }) => text);
-    const publications = new Publications(isPublished ? [this.files] : [], keys, { warn: console.warn });
+    const publications = new Publications(isPublished ? [this.files] : [], keys, console);
     const task = this.#task({ owner, checkpointEntries, folder: 'published' }, (note) => publications.offer(note));
     this.#tasks.push(task);
     task.start();

@@ -63,7 +63,7 @@ describe('defaults and the environment', () => {
         checkpointIntervalMs: 1_000,
         drainTimeoutMs: 8_000,
       },
-      audit: { checkpointEntries: 10_000, checkpointSeconds: 60 },
+      audit: { checkpointEntries: 10_000, checkpointSeconds: 60, publish: [] },
       auth: { oidc: [], maxFailures: 20, failureWindowSeconds: 60 },
       enableAfterTest: false,
       projections: { batchEvents: 2_000, batchDelayMs: 25, readYourWritesTimeoutMs: 2_000, keepReplacedHours: 24 },
