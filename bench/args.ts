@@ -24,8 +24,8 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --bulk <n>             requests in one requestDeliveries call, 1 to 1000 (default 200)
   --in-flight <n>        such calls at once (default 4)
   --outstanding <n>      deliveries requested and not yet received at most, so that the rate is one that
-                         can be kept up (default 20000)
-  --warm-up <n>          deliveries before anything is measured (default 2000)
+                         can be kept up (default 500)
+  --warm-up <n>          deliveries before anything is measured, until V8 has compiled what is hot (default 10000)
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
   --profile <folder>     write CPU profiles of Waybill, one for each thread, which slows it down by about a tenth
@@ -70,8 +70,8 @@ function read(argv: readonly string[]) {
         deliveries: { type: 'string', default: '20000' },
         bulk: { type: 'string', default: '200' },
         'in-flight': { type: 'string', default: '4' },
-        outstanding: { type: 'string', default: '20000' },
-        'warm-up': { type: 'string', default: '2000' },
+        outstanding: { type: 'string', default: '500' },
+        'warm-up': { type: 'string', default: '10000' },
         'latency-rate': { type: 'string', default: '500' },
         'latency-seconds': { type: 'string', default: '20' },
         profile: { type: 'string' },
