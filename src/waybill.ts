@@ -14,15 +14,18 @@ import { Publications } from './audit/publications.js';
 import { AuditWorkerHost } from './audit/worker-host.js';
 import { callbackDoors } from './callback-doors.js';
 import { createChannels } from './channels/registry.js';
+import { TrackingLinks } from './channels/tracking.js';
 import { type CheckpointChannelSettings, checkpointChannels } from './checkpoint-channel.js';
 import { AccessDirectory } from './commands/access-directory.js';
 import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Erasures, type Forget } from './commands/erasures.js';
+import { CommandExecutor } from './commands/executor.js';
 import { ProviderReports } from './commands/provider-reports.js';
 import { Retention } from './commands/retention.js';
 import { RetentionPolicies } from './commands/retention-policies.js';
 import { DataDisposal } from './data-disposal.js';
+import { delivery } from './domain/delivery.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
 import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
@@ -40,6 +43,7 @@ import { serveCallbacks } from './http/callbacks.js';
 import { serveExports } from './http/exports.js';
 import { addSecurityHeaders } from './http/security-headers.js';
 import { followCertificate, MIN_VERSION, readCertificate } from './http/tls.js';
+import { serveTracking } from './http/tracking.js';
 import { openKeys } from './keys.js';
 import type { Config } from './platform/config.js';
 import { adminKey, openDataDirectory } from './platform/data-directory.js';
@@ -54,6 +58,7 @@ import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { StatusWebhooks } from './sagas/status-webhooks.js';
 import type { KeyTable } from './security/key-table.js';
+import { trackedMessages } from './tracked-messages.js';
 
 /** A key that does not come in this time is UNAVAILABLE. */
 const KEYS_WITHIN_MS = 5_000;
@@ -146,7 +151,12 @@ export class Waybill {
     await erasures.start();
     closings.push(() => erasures.stop());
 
+    const links = new TrackingLinks({
+      publicUrl: config.publicUrl,
+      sign: (text) => sealing.subjects.digest(text),
+    });
     const channels = createChannels({
+      links,
       allowedNetworks: config.allowedNetworks,
       version: version(),
       localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
@@ -253,6 +263,13 @@ export class Waybill {
     }
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     keepVariablesAside(app.getHttpAdapter().getInstance());
+    const executor = app.get(CommandExecutor);
+    await serveTracking(app.getHttpAdapter().getInstance(), {
+      reports: app.get(ProviderReports),
+      isGenuine: (...link) => links.isGenuine(...link),
+      find: trackedMessages((id) => executor.load(delivery, id), app.get(DestinationDirectory), links),
+      onTrouble: (error) => logger.warn({ err: error }, 'what somebody did with a message could not be noted'),
+    });
     await serveCallbacks(app.getHttpAdapter().getInstance(), {
       reports: app.get(ProviderReports),
       answers: app.get(ApprovalAnswers),

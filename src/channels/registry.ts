@@ -24,6 +24,7 @@ import { WebhookAdapter } from './adapters/webhook.js';
 import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
+import type { TrackingLinks } from './tracking.js';
 
 /** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
 
@@ -109,11 +110,16 @@ export interface Channels {
 export function createChannels({
   version = 'dev',
   localRoot = 'files',
+  links,
   ...options
-}: EgressOptions & { readonly version?: string; readonly localRoot?: string }): Channels {
+}: EgressOptions & {
+  readonly version?: string;
+  readonly localRoot?: string;
+  readonly links?: TrackingLinks;
+}): Channels {
   const egress = new Egress(options);
   const userAgent = `Waybill/${version}`;
-  const smtp = new SmtpAdapter(egress);
+  const smtp = new SmtpAdapter(egress, links);
   const sftp = new SftpAdapter(egress);
   const apns = new ApnsAdapter(egress);
   const registry = new ChannelRegistry([

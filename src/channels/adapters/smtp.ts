@@ -11,10 +11,26 @@ import type {
 } from '../channel.js';
 import { checked, inDoubt, problemsOf, timeout } from '../config.js';
 import type { Egress } from '../egress.js';
-import { compose, type EmailConfig, emailFields, emailSecrets, problemWithAddress, withRecipient } from '../email.js';
+import {
+  type ComposedEmail,
+  compose,
+  type EmailConfig,
+  emailFields,
+  emailSecrets,
+  problemWithAddress,
+  withRecipient,
+} from '../email.js';
+import { unsubscribeHeaders } from '../email-headers.js';
 import { mimeOf } from '../mime.js';
 import { abortReason, presentable, rejected, unanswered } from '../outcome.js';
 import { SmtpConnections, type SmtpServer } from '../smtp-connections.js';
+import {
+  type TrackingLinks,
+  type TrackingWishes,
+  trackingWishes,
+  withOpenPicture,
+  withTrackedLinks,
+} from '../tracking.js';
 
 /** E-mail through the customer's own SMTP server (RFC 5321). */
 const DESCRIPTION: ChannelDescription = {
@@ -32,6 +48,7 @@ const HOST = /^[\p{L}\p{N}:.-]{1,253}$/u;
 
 interface SmtpConfig extends EmailConfig, SmtpServer {
   readonly timeout?: number;
+  readonly tracking?: TrackingWishes;
   readonly dkim?: { readonly domain: string; readonly selector: string; readonly privateKey: string };
 }
 
@@ -42,8 +59,12 @@ const SIGNED_HEADERS =
 export class SmtpAdapter implements ChannelAdapter {
   readonly #connections: SmtpConnections;
   readonly schema: z.ZodType;
-  constructor(egress: Egress) {
+  readonly #links: TrackingLinks | undefined;
+
+  /** @param links without them nothing can be tracked */
+  constructor(egress: Egress, links?: TrackingLinks) {
     this.#connections = new SmtpConnections(egress);
+    this.#links = links;
     this.schema = z.strictObject({
       service: z.literal('smtp').describe('Chooses this provider.'),
       host: checked((host) =>
@@ -87,6 +108,9 @@ export class SmtpAdapter implements ChannelAdapter {
         })
         .optional()
         .describe('Signs every message (DKIM, RFC 6376).'),
+      tracking: trackingWishes(links)
+        .optional()
+        .describe('What recipients do with a message comes back to Waybill (docs/tracking.md). Default: nothing does.'),
       timeout: timeout(DESCRIPTION.limits.timeoutMs),
       inDoubt: inDoubt('resend'),
       ...emailFields,
@@ -135,8 +159,9 @@ export class SmtpAdapter implements ChannelAdapter {
     const config = message.config as unknown as SmtpConfig;
     if (signal.aborted) return unanswered(abortReason(signal), config.host, false);
     const { maxBytes } = DESCRIPTION.limits;
-    const mail = await compose(message, { attemptKey, maxBytes });
-    if (mail.kind === 'rejected') return mail;
+    const composed = await compose(message, { attemptKey, maxBytes });
+    if (composed.kind === 'rejected') return composed;
+    const mail = this.#links ? withTracking(composed, config.tracking ?? {}, this.#links, attemptKey) : composed;
     const deadline = deadlineOf(config, signal);
     const progress = { handedOver: false };
     try {
@@ -157,6 +182,23 @@ export class SmtpAdapter implements ChannelAdapter {
   close(): void {
     this.#connections.close();
   }
+}
+
+function withTracking(
+  mail: ComposedEmail,
+  { opens, clicks, unsubscribe }: TrackingWishes,
+  links: TrackingLinks,
+  attemptKey: string,
+): ComposedEmail {
+  const [only, ...others] = [...mail.to, ...mail.cc, ...mail.bcc];
+  const hasOwn = mail.headers.some(([name]) => name.toLowerCase() === 'list-unsubscribe');
+  const url = unsubscribe && only && others.length === 0 && !hasOwn && links.unsubscribe(attemptKey, only);
+  const wayOut = url ? (unsubscribeHeaders({ url }) ?? []) : [];
+  const { html } = mail;
+  if (html === undefined) return { ...mail, headers: [...mail.headers, ...wayOut] };
+  const linked = clicks ? withTrackedLinks(html, links, attemptKey) : html;
+  const pictured = opens ? withOpenPicture(linked, links, attemptKey) : linked;
+  return { ...mail, html: pictured, headers: [...mail.headers, ...wayOut] };
 }
 
 function deadlineOf(config: SmtpConfig, signal: AbortSignal): AbortSignal {
