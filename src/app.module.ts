@@ -21,6 +21,7 @@ import { Destinations } from './commands/destinations.js';
 import type { Forget } from './commands/erasures.js';
 import { CommandExecutor } from './commands/executor.js';
 import { accessId } from './commands/ids.js';
+import { Inboxes } from './commands/inboxes.js';
 import { Intake } from './commands/intake.js';
 import {
   AccessOrder,
@@ -52,6 +53,9 @@ import { DeliveryResolver } from './graphql/delivery.resolver.js';
 import { DeliveryPresenter } from './graphql/delivery-presenter.js';
 import { DestinationResolver } from './graphql/destination.resolver.js';
 import { errorFormatter } from './graphql/errors.js';
+import { InboxResolver } from './graphql/inbox.resolver.js';
+import { InboxLive } from './graphql/inbox-live.js';
+import { InboxReads } from './graphql/inbox-reads.js';
 import { InsightResolver } from './graphql/insight.resolver.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { OperationsResolver } from './graphql/operations.resolver.js';
@@ -68,6 +72,7 @@ import { HealthController } from './http/health.controller.js';
 import { Readiness } from './http/readiness.js';
 import type { Keys } from './keys.js';
 import type { Config } from './platform/config.js';
+import { InboxPresence } from './projections/inbox-presence.js';
 import type { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { EngineStore } from './sagas/engine-store.js';
@@ -78,6 +83,7 @@ import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { type AccessLog, LoggedDenials } from './security/access-log.js';
 import { ApiKeys } from './security/api-keys.js';
 import { AdminKey, Authenticator } from './security/authenticator.js';
+import { InboxTokens } from './security/inbox-tokens.js';
 import { RateLimits } from './security/rate-limits.js';
 import { Tokens } from './security/tokens.js';
 
@@ -92,6 +98,7 @@ export interface Infrastructure {
   readonly headAtStart: bigint;
   readonly pool: Pool;
   readonly channels: Channels;
+  readonly inboxes: Inboxes;
   readonly reads: ReadSide;
   readonly audit: Audit;
   readonly auditHealth: Pick<AuditHealth, 'problem'>;
@@ -113,17 +120,17 @@ export class AppModule {
     const accesses = new AccessDirectory(executor, store);
     const policies = new RetentionPolicies(executor);
     const sockets = new LiveSockets();
-    const authentication = authenticationOf(infrastructure, accesses, sockets);
     const providers = config.providers as readonly ConfiguredProvider[];
     const catalog = new PluggedChannels(channels.registry, providers);
     const presenter = new DeliveryPresenter(store, codec);
-    const readModels = new ReadModels(
-      reads,
-      new SealedRows(new SealedTokens(keys.dataKeys)),
-      presenter,
-      { head: () => store.head(), atStart: infrastructure.headAtStart },
-      config.projections.readYourWritesTimeoutMs,
-    );
+    const rows = new SealedRows(new SealedTokens(keys.dataKeys));
+    const logHead = { head: () => store.head(), atStart: infrastructure.headAtStart };
+    const { readYourWritesTimeoutMs } = config.projections;
+    const readModels = new ReadModels(reads, rows, presenter, logHead, readYourWritesTimeoutMs);
+    const presence = new InboxPresence(pool, infrastructure.instanceId);
+    const inboxLive = new InboxLive(presence);
+    const inboxTokens = new InboxTokens(keys.derived('inbox tokens'));
+    const authentication = authenticationOf(infrastructure, accesses, sockets, inboxTokens);
     const suppressions = new Suppressions(executor, keys.subjects, (channel, address) =>
       catalog.addressProblem(channel, address),
     );
@@ -163,6 +170,14 @@ export class AppModule {
               suppressions,
               findMessage: (id, source) => reads.attempts.byProviderMessage(id, source),
             }),
+        },
+        { provide: Inboxes, useValue: infrastructure.inboxes },
+        { provide: InboxPresence, useValue: presence },
+        { provide: InboxLive, useValue: inboxLive },
+        { provide: InboxTokens, useValue: inboxTokens },
+        {
+          provide: InboxReads,
+          useValue: new InboxReads(reads, rows, inboxLive, logHead, readYourWritesTimeoutMs),
         },
         {
           provide: ApprovalAnswers,
@@ -291,6 +306,7 @@ export class AppModule {
         DeliveryResolver,
         AuditResolver,
         DestinationResolver,
+        InboxResolver,
         InsightResolver,
         PerformanceResolver,
         OperationsResolver,
@@ -321,6 +337,7 @@ function authenticationOf(
   infrastructure: Infrastructure,
   accesses: AccessDirectory,
   sockets: LiveSockets,
+  inboxTokens: InboxTokens,
 ): Authentication {
   const { config, adminKey, logger } = infrastructure;
   const access = logger.child({ part: 'access' });
@@ -331,7 +348,7 @@ function authenticationOf(
     ...{ accesses, rules, streamOf: accessId, isOrganization, isIdentity: (text) => IDENTITY.test(text) },
     warn: (message) => access.warn(message),
   });
-  const authenticator = new Authenticator([new ApiKeys(accesses, rules), new AdminKey(adminKey), tokens], {
+  const authenticator = new Authenticator([new ApiKeys(accesses, rules), new AdminKey(adminKey), inboxTokens, tokens], {
     maxFailures,
     windowSeconds: failureWindowSeconds,
   });

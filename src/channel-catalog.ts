@@ -85,8 +85,7 @@ export class PluggedChannels implements ChannelCatalog {
       return candidates.some(({ name }) => name === provider)
         ? undefined
         : `no provider of that name is configured for ${channel}`;
-    // A webhook's address is all there is to it; anything else needs somebody to send it.
-    return channel === 'WEBHOOK' || candidates.length > 0 ? undefined : `no provider is configured for ${channel}`;
+    return NEEDS_NOBODY.has(channel) || candidates.length > 0 ? undefined : `no provider is configured for ${channel}`;
   }
 
   contentProblems(content: Content): FieldProblem[] {
@@ -113,6 +112,9 @@ export class PluggedChannels implements ChannelCatalog {
     };
   }
 }
+
+/** A webhook's address is all there is to it, and inboxes are our own; anything else needs somebody to send it. */
+const NEEDS_NOBODY: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'IN_APP']);
 
 const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);

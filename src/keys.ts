@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { hkdfSync, randomBytes, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,6 +20,8 @@ export interface Keys {
   readonly dataKeys: DataKeys;
   readonly subjects: Subjects;
   readonly table: KeyTable;
+  /** 32 bytes for one purpose, the same on every instance and after every start (HKDF, RFC 5869). */
+  readonly derived: (purpose: string) => Buffer;
   /** Destroys keys here, in the database, and for the case that both log and database are restored from old backups. */
   readonly destroy: (ids: readonly string[], subject: string, organizationId: string) => Promise<void>;
 }
@@ -62,6 +64,7 @@ export async function openKeys(config: Config, pool: Pool, store: EventStore): P
     dataKeys,
     subjects: new Subjects(secret),
     table,
+    derived: (purpose) => Buffer.from(hkdfSync('sha256', secret, '', purpose, KEY_BYTES)),
     async destroy(keys, subject, organizationId) {
       dataKeys.forget(keys);
       await gone.add(keys);

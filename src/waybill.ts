@@ -21,6 +21,7 @@ import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Erasures, type Forget } from './commands/erasures.js';
 import { CommandExecutor } from './commands/executor.js';
+import { Inboxes } from './commands/inboxes.js';
 import { ProviderReports } from './commands/provider-reports.js';
 import { Retention } from './commands/retention.js';
 import { RetentionPolicies } from './commands/retention-policies.js';
@@ -31,10 +32,11 @@ import { EventCodec } from './event-store/codec.js';
 import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
-import { closedFields } from './event-store/sealed-fields.js';
+import { closedFields, SealedFields } from './event-store/sealed-fields.js';
 import { authenticateWith, exportRefusal, exportSources } from './exports.js';
 import { FileRetention } from './file-retention.js';
 import { Authentication } from './graphql/authentication.js';
+import { InboxLive } from './graphql/inbox-live.js';
 import { LiveSockets } from './graphql/live-sockets.js';
 import { ReadModels } from './graphql/read-models.js';
 import { keepVariablesAside } from './graphql/variables.js';
@@ -54,6 +56,7 @@ import { NestLogger } from './platform/logger.js';
 import { version } from './platform/version.js';
 import { entities } from './projections/entities.js';
 import { ProjectionHost } from './projections/host.js';
+import { InboxPresence } from './projections/inbox-presence.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { StatusWebhooks } from './sagas/status-webhooks.js';
@@ -151,12 +154,15 @@ export class Waybill {
     await erasures.start();
     closings.push(() => erasures.stop());
 
+    const executor = new CommandExecutor(store, new EventCodec(new SealedFields(sealing.dataKeys)));
+    const inboxes = new Inboxes(executor, sealing.subjects);
     const links = new TrackingLinks({
       publicUrl: config.publicUrl,
       sign: (text) => sealing.subjects.digest(text),
     });
     const channels = createChannels({
       links,
+      inboxes,
       allowedNetworks: config.allowedNetworks,
       version: version(),
       localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
@@ -232,6 +238,7 @@ export class Waybill {
         headAtStart,
         pool,
         channels,
+        inboxes,
         reads,
         audit: new Audit(pool, identity.id, stored, auditor),
         auditHealth,
@@ -263,7 +270,6 @@ export class Waybill {
     }
     explainBodyLimit(app.getHttpAdapter().getInstance(), config.limits.maxBodyBytes);
     keepVariablesAside(app.getHttpAdapter().getInstance());
-    const executor = app.get(CommandExecutor);
     await serveTracking(app.getHttpAdapter().getInstance(), {
       reports: app.get(ProviderReports),
       isGenuine: (...link) => links.isGenuine(...link),
@@ -290,10 +296,13 @@ export class Waybill {
     accesses.follow(store, headAtStart, following.signal);
     const policies = app.get(RetentionPolicies);
     policies.follow(store, headAtStart, following.signal);
+    const inboxLive = app.get(InboxLive);
+    inboxLive.follow(store, headAtStart, following.signal);
     closings.push(async () => {
       following.abort();
-      await Promise.all([destinations.stopped(), accesses.stopped(), policies.stopped()]);
+      await Promise.all([destinations.stopped(), accesses.stopped(), policies.stopped(), inboxLive.stopped()]);
     });
+    closings.push(() => app.get(InboxPresence).stop());
     closings.push(() => app.get(LiveSockets).stop());
     const retention = new FileRetention(channels.registry, {
       async *destinations() {

@@ -183,7 +183,7 @@ export async function compose(
   const clear = (content.attachments ?? []).map(harmless);
   const attachments = config.attachmentEncryption ? await encrypted(clear, config.attachmentEncryption) : clear;
   if ('kind' in attachments) return attachments;
-  const text = body.text === '' && html.text !== '' ? await textOf(html.text) : body.text;
+  const text = body.text === '' && html.text !== '' ? await textOfHtml(html.text) : body.text;
   const size = sizeOf(text, html.text, attachments);
   if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the message has ${size} bytes, ${maxBytes} fit`);
   const to = distinct(config.recipients, []);
@@ -224,7 +224,7 @@ function dataAsText({ data }: Content, html: string): string {
 }
 
 /** What a reader without HTML sees. Loaded when first needed, as that takes 0.1 s. */
-async function textOf(html: string): Promise<string> {
+export async function textOfHtml(html: string): Promise<string> {
   const { convert } = await import('html-to-text');
   const selectors = [
     { selector: 'img', format: 'skip' },

@@ -6,6 +6,7 @@ import { BirdAdapter } from './adapters/bird.js';
 import { ConnectAdapter } from './adapters/connect.js';
 import { FcmAdapter } from './adapters/fcm.js';
 import { GcsAdapter } from './adapters/gcs.js';
+import { InAppAdapter } from './adapters/inapp.js';
 import { LocalAdapter } from './adapters/local.js';
 import { MailgunAdapter } from './adapters/mailgun.js';
 import { MailpaceAdapter } from './adapters/mailpace.js';
@@ -24,6 +25,7 @@ import { WebhookAdapter } from './adapters/webhook.js';
 import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
+import type { InboxPort } from './inbox.js';
 import type { TrackingLinks } from './tracking.js';
 
 /** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
@@ -106,17 +108,23 @@ export interface Channels {
   close(): Promise<void>;
 }
 
-/** All channels there are. `version` goes into User-Agent, `localRoot` is the folder of local storage. */
+/** What channels need of the house; without it they can only describe themselves. */
+export interface ChannelParts {
+  readonly version?: string;
+  readonly localRoot?: string;
+  readonly inboxes?: InboxPort;
+  /** For links in e-mail that tell of openings and clicks. */
+  readonly links?: TrackingLinks;
+}
+
+/** All channels there are. `version` goes into User-Agent, `localRoot` is the folder of local storage, `inboxes` are ours. */
 export function createChannels({
   version = 'dev',
   localRoot = 'files',
   links,
+  inboxes,
   ...options
-}: EgressOptions & {
-  readonly version?: string;
-  readonly localRoot?: string;
-  readonly links?: TrackingLinks;
-}): Channels {
+}: EgressOptions & ChannelParts): Channels {
   const egress = new Egress(options);
   const userAgent = `Waybill/${version}`;
   const smtp = new SmtpAdapter(egress, links);
@@ -146,6 +154,7 @@ export function createChannels({
     new FcmAdapter(egress),
     apns,
     new WnsAdapter(egress),
+    new InAppAdapter(inboxes),
   ]);
   const close = async () => {
     smtp.close();

@@ -20,8 +20,8 @@ export type Channel = (typeof CHANNELS)[number];
 export const PRIORITIES = ['URGENT', 'HIGH', 'NORMAL', 'LOW'] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
-/** Where the receiver itself answers, so that what it accepts has arrived. */
-export const CONFIRMED_BY_ACCEPTANCE: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'SFTP', 'STORAGE']);
+/** Where the receiver itself answers, so that what it accepts has arrived. An inbox is Waybill's own. */
+export const CONFIRMED_BY_ACCEPTANCE: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'SFTP', 'STORAGE', 'IN_APP']);
 
 /** SENT: the provider accepted it. DELIVERED: confirmed (for webhook, SFTP and storage, acceptance is confirmation). */
 export const STATUSES = [

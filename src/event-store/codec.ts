@@ -82,6 +82,9 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   AddressReleased: [],
   RetentionSet: [],
   DataDisposed: [],
+  InboxMessageStored: [],
+  InboxMessageRead: [],
+  InboxMessageUnread: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
@@ -243,7 +246,7 @@ export function subjectsOf(events: readonly DomainEvent[], organizationId: strin
   const [first] = events;
   if (first?.type !== 'DeliveryRequested') {
     // What is said of a person's legal hold or erasure is not sealed, and must not make the person a key.
-    const isSealed = first?.type === 'AddressSuppressed';
+    const isSealed = first?.type === 'AddressSuppressed' || first?.type === 'InboxMessageStored';
     const { subject: own } = (isSealed ? first.data : {}) as { readonly subject?: string };
     return [{ subject: own ?? subject, organizationId }];
   }

@@ -12,6 +12,7 @@ import type { JsonObject } from '../domain/vocabulary.js';
  * | AttemptFailed, Bounced, FallbackChosen, LegDeadLettered | `failure.message`, which may repeat what a provider said | the delivery's |
  * | AttemptSucceeded | `warning` | the delivery's |
  * | AddressSuppressed | `address` | the person's |
+ * | InboxMessageStored | `content` | the person's |
  * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
  */
 
@@ -49,6 +50,10 @@ export function takeOut(
     case 'AddressSuppressed': {
       const { address, ...clear } = data;
       return { clear, parts: [{ subject, fields: { address } as JsonObject }] };
+    }
+    case 'InboxMessageStored': {
+      const { content, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { content } as JsonObject }] };
     }
     case 'DestinationCreated':
     case 'DestinationUpdated':
@@ -113,6 +118,8 @@ export function putBack(type: string, data: JsonObject, opened: readonly (JsonOb
       return { ...clear, warning: opened[0]?.warning ?? ERASED };
     case 'AddressSuppressed':
       return { ...clear, address: opened[0]?.address ?? ERASED };
+    case 'InboxMessageStored':
+      return { ...clear, content: opened[0]?.content ?? { text: ERASED } };
     default:
       return { ...clear, config: opened[0]?.config ?? {}, secrets: opened[1]?.secrets ?? {} };
   }
@@ -133,6 +140,8 @@ export function leaveClosed(type: string, data: JsonObject, token: (part: number
       return { ...clear, warning: token(0) };
     case 'AddressSuppressed':
       return { ...clear, address: token(0) };
+    case 'InboxMessageStored':
+      return { ...clear, content: { sealed: token(0) } };
     default:
       return { ...clear, config: { sealed: token(0) }, secrets: {} };
   }

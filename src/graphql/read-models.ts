@@ -295,7 +295,7 @@ async function carriedOut<Answer>(order: Promise<Answer>): Promise<Answer> {
   }
 }
 
-async function refusing<Result>(query: Promise<Result>): Promise<Result> {
+export async function refusing<Result>(query: Promise<Result>): Promise<Result> {
   try {
     return await query;
   } catch (error) {

@@ -2,6 +2,7 @@ import type { Failure, JsonObject } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
 import type { DestinationRow } from '../projections/destinations.js';
+import type { InboxRow } from '../projections/inbox.js';
 import type { SuppressionRow } from '../projections/suppressions.js';
 
 /** Opens what read models hold sealed. */
@@ -56,6 +57,15 @@ export class SealedRows {
   async suppressions(rows: readonly SuppressionRow[]): Promise<SuppressionRow[]> {
     const opened = await this.#fields(rows.map(({ address }) => address));
     return opened ? rows.map((row) => ({ ...row, address: textOf(row.address, 'address', opened) })) : [...rows];
+  }
+
+  async inbox(rows: readonly InboxRow[]): Promise<InboxRow[]> {
+    const opened = await this.#fields(rows.map(({ content }) => content.sealed as string | undefined));
+    if (!opened) return [...rows];
+    return rows.map((row) => ({
+      ...row,
+      content: (opened.get(String(row.content.sealed))?.content ?? { text: ERASED }) as JsonObject,
+    }));
   }
 
   /** Undefined when there is nothing to open. */

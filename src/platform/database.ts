@@ -17,6 +17,7 @@ import { AuditSearch1784100000000 } from './migrations/1784100000000-audit-searc
 import { ProviderReasons1785000000000 } from './migrations/1785000000000-provider-reasons.js';
 import { Suppressions1787000000000 } from './migrations/1787000000000-suppressions.js';
 import { Legs1788000000000 } from './migrations/1788000000000-legs.js';
+import { Inbox1791000000000 } from './migrations/1791000000000-inbox.js';
 import { StatusWebhooks1792000000000 } from './migrations/1792000000000-status-webhooks.js';
 import { Retention1793000000000 } from './migrations/1793000000000-retention.js';
 import { ReadingCheckpoints1795000000000 } from './migrations/1795000000000-reading-checkpoints.js';
@@ -56,6 +57,7 @@ const migrations = [
   ProviderReasons1785000000000,
   Suppressions1787000000000,
   Legs1788000000000,
+  Inbox1791000000000,
   StatusWebhooks1792000000000,
   Retention1793000000000,
   ReadingCheckpoints1795000000000,

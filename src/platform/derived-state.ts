@@ -38,6 +38,8 @@ export const DERIVED_TABLES = [
   'dashboard_hours',
   'suppressions',
   'legs',
+  'inbox_messages',
+  'inbox_presence',
   'projection_checkpoints',
   'projection_rebuilds',
   'projection_kept',

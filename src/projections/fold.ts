@@ -7,6 +7,8 @@ import {
   type DestinationView,
   deliveries,
   destinations,
+  type InboxView,
+  inbox,
   type StreamKind,
   type SuppressionView,
   suppressions,
@@ -16,7 +18,12 @@ import {
 const CONCURRENT_READS = 32;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-export const streamPrefixes: readonly string[] = [deliveries.prefix, destinations.prefix, suppressions.prefix];
+export const streamPrefixes: readonly string[] = [
+  deliveries.prefix,
+  destinations.prefix,
+  suppressions.prefix,
+  inbox.prefix,
+];
 
 /** Events of one stream that cannot be understood, from the first such on. */
 export interface Poison {
@@ -34,12 +41,14 @@ export class Folder {
   readonly #deliveries: StreamFolder<DeliveryView, DomainEvent>;
   readonly #destinations: StreamFolder<DestinationView, DomainEvent>;
   readonly #suppressions: StreamFolder<SuppressionView, DomainEvent>;
+  readonly #inbox: StreamFolder<InboxView, DomainEvent>;
 
   /** @param cachedViews how many views of each kind are kept; a view not kept costs reading its stream */
   constructor(reader: EventReader, codec: EventCodec, cachedViews: number) {
     this.#deliveries = new StreamFolder(deliveries as never, reader, codec, cachedViews);
     this.#destinations = new StreamFolder(destinations as never, reader, codec, cachedViews);
     this.#suppressions = new StreamFolder(suppressions as never, reader, codec, cachedViews);
+    this.#inbox = new StreamFolder(inbox as never, reader, codec, cachedViews);
   }
 
   async fold(events: readonly RecordedEvent[]): Promise<Folded> {
@@ -48,18 +57,21 @@ export class Folder {
       deliveries: (await this.#deliveries.fold(events, poison)) as Changes['deliveries'],
       destinations: (await this.#destinations.fold(events, poison)) as Changes['destinations'],
       suppressions: (await this.#suppressions.fold(events, poison)) as Changes['suppressions'],
+      inbox: (await this.#inbox.fold(events, poison)) as Changes['inbox'],
       poison,
     };
   }
 
   /** @throws what makes the stream impossible to fold: see `StreamFolder` */
   async refold(streamId: string, span: Span): Promise<Changes> {
-    const none = { deliveries: [], destinations: [], suppressions: [] };
+    const none = { deliveries: [], destinations: [], suppressions: [], inbox: [] };
     const [name, folder] = streamId.startsWith(deliveries.prefix)
       ? (['deliveries', this.#deliveries] as const)
       : streamId.startsWith(destinations.prefix)
         ? (['destinations', this.#destinations] as const)
-        : (['suppressions', this.#suppressions] as const);
+        : streamId.startsWith(suppressions.prefix)
+          ? (['suppressions', this.#suppressions] as const)
+          : (['inbox', this.#inbox] as const);
     const change = await folder.refold(streamId, span);
     return { ...none, [name]: change ? [change] : [] } as unknown as Changes;
   }
@@ -69,6 +81,7 @@ export class Folder {
     this.#deliveries.views.clear();
     this.#destinations.views.clear();
     this.#suppressions.views.clear();
+    this.#inbox.views.clear();
   }
 }
 

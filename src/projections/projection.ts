@@ -1,9 +1,10 @@
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DestinationEvent } from '../domain/destination.js';
+import type { InboxEvent } from '../domain/inbox.js';
 import type { SuppressionEvent } from '../domain/suppression.js';
 import type { Decoded, DomainEvent } from '../event-store/codec.js';
 import type { Statement } from './columns.js';
-import type { DeliveryView, DestinationView, SuppressionView } from './views.js';
+import type { DeliveryView, DestinationView, InboxView, SuppressionView } from './views.js';
 
 /** A read model: what of the log it follows and what it writes. */
 export interface Projection {
@@ -28,6 +29,7 @@ export interface Changes {
   readonly deliveries: readonly Change<DeliveryView, DeliveryEvent>[];
   readonly destinations: readonly Change<DestinationView, DestinationEvent>[];
   readonly suppressions: readonly Change<SuppressionView, SuppressionEvent>[];
+  readonly inbox: readonly Change<InboxView, InboxEvent>[];
 }
 
 export interface Change<View, Event extends DomainEvent> {

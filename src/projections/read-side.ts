@@ -7,6 +7,7 @@ import { DashboardQueries } from './dashboard-query.js';
 import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
 import type { ProjectionHost } from './host.js';
+import { InboxQueries } from './inbox-query.js';
 import { LegQueries } from './legs-query.js';
 import { ParkedEvents } from './parked-query.js';
 import { type Moment, type Past, pastOf } from './past.js';
@@ -25,6 +26,7 @@ export class ReadSide {
   readonly dashboard: DashboardQueries;
   readonly legs: LegQueries;
   readonly performance: PerformanceQueries;
+  readonly inbox: InboxQueries;
   readonly parked: ParkedEvents;
   readonly suppressions: SuppressionQueries;
   readonly past: {
@@ -46,6 +48,7 @@ export class ReadSide {
     this.dashboard = new DashboardQueries(reads);
     this.legs = new LegQueries(reads);
     this.performance = new PerformanceQueries(reads);
+    this.inbox = new InboxQueries(reads);
     this.parked = new ParkedEvents(database);
     this.suppressions = new SuppressionQueries(reads);
     const { reader, codec } = log;

@@ -8,7 +8,7 @@ import type { Member } from './member.js';
 import { Mutex } from './mutex.js';
 import type { EventBatch } from './pacing.js';
 import type { Change } from './projection.js';
-import { deliveries, destinations, suppressions } from './views.js';
+import { deliveries, destinations, inbox, suppressions } from './views.js';
 
 /** A batch, understood, and what it means for each projection. */
 interface Prepared {
@@ -160,6 +160,7 @@ export class Track {
       deliveries: folded.deliveries.filter(isOther(deliveries.prefix)),
       destinations: folded.destinations.filter(isOther(destinations.prefix)),
       suppressions: folded.suppressions.filter(isOther(suppressions.prefix)),
+      inbox: folded.inbox.filter(isOther(inbox.prefix)),
       poison: folded.poison.filter(({ streamId }) => !skips.has(streamId)),
     };
     for (const streamId of new Set(events.map((event) => event.streamId))) {
@@ -172,6 +173,7 @@ export class Track {
         changed.deliveries.push(...own.deliveries);
         changed.destinations.push(...own.destinations);
         changed.suppressions.push(...own.suppressions);
+        changed.inbox.push(...own.inbox);
       } catch (error) {
         changed.poison.push({ streamId, events: news, error: (error as Error).message });
       }
@@ -278,6 +280,7 @@ function makeWork(member: Member, folded: Folded): Work {
         deliveries: folded.deliveries.filter((change) => isUsable(change as never, deliveries.prefix)),
         destinations: folded.destinations.filter((change) => isUsable(change as never, destinations.prefix)),
         suppressions: folded.suppressions.filter((change) => isUsable(change as never, suppressions.prefix)),
+        inbox: folded.inbox.filter((change) => isUsable(change as never, inbox.prefix)),
       };
   for (const { streamId, events, error } of folded.poison) park(streamId, events, error);
   try {

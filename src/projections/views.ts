@@ -2,6 +2,7 @@ import type { AttemptRef, DeliveryEvent } from '../domain/delivery-events.js';
 import { absent, type DeliveryState, evolve as evolveDelivery } from '../domain/delivery-state.js';
 import { isClosed } from '../domain/delivery-status.js';
 import { type DestinationEvent, type DestinationState, evolve as evolveDestination } from '../domain/destination.js';
+import { evolve as evolveInbox, type InboxEvent, type InboxState, inboxMessage } from '../domain/inbox.js';
 import {
   evolve as evolveSuppression,
   type SuppressionEvent,
@@ -49,6 +50,11 @@ export interface DestinationView extends View<DestinationState> {
 
 export type SuppressionView = View<SuppressionState>;
 
+export interface InboxView extends View<InboxState> {
+  /** Position of its first event: its place among the messages of the inbox. */
+  readonly place: bigint;
+}
+
 /** How the streams of one category become views. Throws for what no version of the product can have recorded. */
 export interface StreamKind<V, Event extends DomainEvent> {
   readonly prefix: string;
@@ -95,6 +101,17 @@ export const suppressions: StreamKind<SuppressionView, SuppressionEvent> = {
     const state = evolveSuppression(before?.state ?? suppression.initial, event);
     if (state.tag === 'absent') throw new Error(`${event.type} is not an event of suppressions`);
     return { id, state, revision: recorded.revision, position: recorded.position, updatedAt: event.at };
+  },
+};
+
+export const inbox: StreamKind<InboxView, InboxEvent> = {
+  prefix: 'inbox-',
+  mayGoOn: ({ state }) => state.readAt === undefined,
+  fold(before, id, { event, recorded }) {
+    const state = evolveInbox(before?.state ?? inboxMessage.initial, event);
+    if (state.tag === 'absent') throw new Error(`${event.type} is not an event of inboxes`);
+    const { revision, position } = recorded;
+    return { id, state, revision, position, place: before?.place ?? position, updatedAt: event.at };
   },
 };
 

@@ -99,6 +99,15 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.retryParked': sensitive('installation'),
   'Mutation.skipParked': sensitive('installation'),
 
+  // One's own inbox, which the credentials name.
+  'Query.inbox': needs('authenticated'),
+  'Mutation.markInboxRead': needs('authenticated'),
+  'Mutation.markInboxUnread': needs('authenticated'),
+  'Subscription.inboxChanged': needs('authenticated'),
+  'Query.inboxPresence': needs('VIEW_DELIVERY'),
+  // VIEW_DELIVERY as well: that is checked where it is made.
+  'Mutation.createInboxToken': sensitive('CREATE_DELIVERY'),
+
   'Subscription.deliveryUpdated': sensitive('VIEW_DELIVERY'),
   'Subscription.projectionProgress': needs('installation'),
 };

@@ -13,6 +13,8 @@ export interface Principal {
   readonly grants: ReadonlyMap<Permission, Organizations>;
   /** May do what concerns all organizations at once. */
   readonly isInstallationAdmin: boolean;
+  /** Of a token that opens one inbox and nothing else: whose. */
+  readonly inbox?: { readonly organizationId: string; readonly person: string };
 }
 
 /**

@@ -30,6 +30,11 @@ describe('the built-in roles', () => {
     expect(about('Mutation').filter((operation) => mayDo('auditor', operation))).toEqual([]);
     const readable = [...about('Query'), ...about('Subscription')];
     const needsMore = (operation: string) => OPERATIONS[operation]?.needs !== 'authenticated';
+    // What everybody may change is their own.
+    expect(about('Mutation').filter((operation) => !needsMore(operation))).toEqual([
+      'Mutation.markInboxRead',
+      'Mutation.markInboxUnread',
+    ]);
     expect(readable.filter((operation) => needsMore(operation) && !mayDo('auditor', operation))).toEqual([]);
   });
 

@@ -4,6 +4,7 @@ import type { DataSubjectEvent } from '../../src/domain/data-subject.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
 import type { DisposalEvent } from '../../src/domain/disposal.js';
+import type { InboxEvent } from '../../src/domain/inbox.js';
 import type { ProviderEvent } from '../../src/domain/provider.js';
 import type { RetentionEvent } from '../../src/domain/retention.js';
 import { RETRY_STRATEGIES } from '../../src/domain/retry-policy.js';
@@ -20,6 +21,7 @@ type Event =
   | DeliveryEvent
   | DestinationEvent
   | DisposalEvent
+  | InboxEvent
   | ProviderEvent
   | RetentionEvent
   | SuppressionEvent;
@@ -163,6 +165,16 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
     ...{ organizationId: uuid, retention: text, keep: text, firstWeek: text, lastWeek: text },
     ...{ keys: fc.array(text), by: text },
   }),
+  InboxMessageStored: fc.record({
+    organizationId: uuid,
+    subject: fc.constant('ada'),
+    deliveryId: uuid,
+    content: fc.record({ title: text, text, data: json }, { requiredKeys: [] }),
+    priority: fc.constantFrom(...PRIORITIES),
+    expiresAt: instant,
+  }),
+  InboxMessageRead: fc.record({ person: text, by: text }),
+  InboxMessageUnread: fc.record({ person: text, by: text }),
 };
 
 const envelope = fc.record(

@@ -51,6 +51,9 @@ describe('what follows from the log', () => {
       insert into legs (delivery_id, leg, organization_id, channel, priority, status, attempts, requested_at, dead_lettered, updated_at)
         values (gen_random_uuid(), 1, '', '', '', '', 0, now(), false, now());
       insert into dashboard_hours select '', now(), '', ${Array.from({ length: 20 }, () => 0).join(', ')};
+      insert into inbox_messages
+        values (gen_random_uuid(), '', '', gen_random_uuid(), '{}', '', now(), null, now(), 1, 1);
+      insert into inbox_presence values ('', '', '', now());
       insert into projection_checkpoints values ('deliveries', 1, ${projections});
       insert into projection_rebuilds values (gen_random_uuid(), 'deliveries', 'done', 0, 0, now(), now());
       insert into projection_kept (name, drop_after) values ('deliveries', now());

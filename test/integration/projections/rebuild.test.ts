@@ -7,7 +7,7 @@ import { RebuildConflict, UnknownProjection } from '../../../src/projections/reb
 import { projections } from '../../../src/projections/registry.js';
 import type { ProjectionRunner } from '../../../src/projections/runner.js';
 import { dropExpired } from '../../../src/projections/versions.js';
-import { failed, newDelivery, requested, sent, suppressed, World } from './world.js';
+import { failed, inboxed, newDelivery, requested, sent, suppressed, World } from './world.js';
 
 // All in real databases, which a busy machine makes slow.
 vi.setConfig({ testTimeout: 120_000 });
@@ -64,7 +64,11 @@ describe('a rebuild', () => {
     await world.record(newDelivery().stream, requested());
     const before = await world.digests();
 
-    const writing = Promise.all([recordMixed(10), world.record(`suppression-${randomUUID()}`, suppressed())]);
+    const writing = Promise.all([
+      recordMixed(10),
+      world.record(`suppression-${randomUUID()}`, suppressed()),
+      world.record(`inbox-${randomUUID()}`, inboxed()),
+    ]);
     const rebuild = await runner.rebuild(name);
     expect(rebuild).toMatchObject({ name, state: 'running', processed: 0, finishedAt: null });
     await writing;

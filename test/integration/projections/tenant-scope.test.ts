@@ -4,7 +4,7 @@ import type { Organizations } from '../../../src/domain/vocabulary.js';
 import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
 import { projections } from '../../../src/projections/registry.js';
 import { beginAs } from '../../../src/projections/tenant-reads.js';
-import { HOOK, newDelivery, requested, sent, suppressed, World } from './world.js';
+import { HOOK, inboxed, newDelivery, requested, sent, suppressed, World } from './world.js';
 
 /** Postgres itself keeps tenants apart: what is asked here has no condition of its own. */
 const MINE = randomUUID();
@@ -29,6 +29,7 @@ beforeAll(async () => {
     const { stream } = newDelivery();
     await world.record(stream, requested({ organizationId, legs }), sent());
     await world.record(`suppression-${randomUUID()}`, suppressed(organizationId));
+    await world.record(`inbox-${randomUUID()}`, inboxed(organizationId));
   }
   const runner = world.runner();
   runner.start();

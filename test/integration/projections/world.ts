@@ -182,6 +182,16 @@ export const suppressed = (organizationId = ORGANIZATION): DomainEvent => ({
   data: { organizationId, channel: 'EMAIL', address: 'ada@example.com', reason: 'COMPLAINT', by: 'provider:sendgrid' },
 });
 
+/** In-app, to somebody. */
+export const inboxed = (organizationId = ORGANIZATION): DomainEvent => ({
+  type: 'InboxMessageStored',
+  at: at(0),
+  data: {
+    ...{ organizationId, subject: 'person:ada', deliveryId: randomUUID(), content: { text: 'hello' } },
+    ...{ priority: 'NORMAL', expiresAt: at(86_400) },
+  },
+});
+
 export const failure = { category: 'NETWORK', code: 'ECONNRESET', message: 'the connection broke' } as const;
 
 /** An attempt that failed, and the retry that follows from it. */
