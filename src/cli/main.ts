@@ -3,6 +3,7 @@ import { version } from '../platform/version.js';
 import { asking, type ServedOptions } from './api.js';
 import { addAuditCommands } from './audit.js';
 import { addCompletionCommand } from './completion.js';
+import { addDatabaseCommands } from './database.js';
 import { addDeadLetterCommands } from './dead-letters.js';
 import { addDeliveryCommands } from './deliveries.js';
 import { demo } from './demo.js';
@@ -69,6 +70,7 @@ export async function main(argv: string[]): Promise<void> {
   addReplayCommand(program, process.env);
   addRetentionCommands(program, process.env);
   addKeysCommands(program, process.env);
+  addDatabaseCommands(program, process.env);
   addLogCommands(program, process.env);
 
   asking(program.command('doctor'))
