@@ -47,9 +47,15 @@ export default {
     ),
     forbid(
       'event-store-has-few-packages',
-      { path: '^src/event-store/', pathNot: '^src/event-store/eventstoredb/' },
+      { path: '^src/event-store/', pathNot: '^src/event-store/(eventstoredb|content)/' },
       { dependencyTypes: ['npm'], pathNot: '^node_modules/lmdb/' },
       'Everything rests on the log, so it rests on as little as possible: LMDB. Another store is a folder of its own.',
+    ),
+    forbid(
+      'content-has-few-packages',
+      { path: '^src/event-store/content/' },
+      { dependencyTypes: ['npm'], pathNot: '^node_modules/@aws-sdk/client-s3/' },
+      'Large contents lie in files, or in S3, which is spoken to by its own client; that is loaded when it is used.',
     ),
     forbid(
       'eventstoredb-has-few-packages',

@@ -41,6 +41,7 @@ import { SuspendedDeliveries } from './commands/suspended-deliveries.js';
 import { IDENTITY, isLive, permissionsOf } from './domain/access.js';
 import { delivery } from './domain/delivery.js';
 import { EventCodec } from './event-store/codec.js';
+import type { Contents } from './event-store/content/contents.js';
 import type { EventStore } from './event-store/event-store.js';
 import { SealedFields, SealedTokens } from './event-store/sealed-fields.js';
 import { AccessResolver } from './graphql/access.resolver.js';
@@ -94,6 +95,7 @@ export interface Infrastructure {
   readonly instanceId: string;
   readonly store: EventStore;
   readonly keys: Keys;
+  readonly contents: Contents;
   readonly forget: Forget;
   readonly headAtStart: bigint;
   readonly pool: Pool;
@@ -114,7 +116,7 @@ export interface Infrastructure {
 export class AppModule {
   static of(infrastructure: Infrastructure): DynamicModule {
     const { config, store, keys, pool, channels, reads, logger } = infrastructure;
-    const codec = new EventCodec(new SealedFields(keys.dataKeys));
+    const codec = new EventCodec(new SealedFields(keys.dataKeys, infrastructure.contents));
     const executor = new CommandExecutor(store, codec);
     const directory = new DestinationDirectory(executor);
     const accesses = new AccessDirectory(executor, store);

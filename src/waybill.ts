@@ -25,10 +25,12 @@ import { Inboxes } from './commands/inboxes.js';
 import { ProviderReports } from './commands/provider-reports.js';
 import { Retention } from './commands/retention.js';
 import { RetentionPolicies } from './commands/retention-policies.js';
+import { openContents } from './contents.js';
 import { DataDisposal } from './data-disposal.js';
 import { delivery } from './domain/delivery.js';
 import { openEventStore } from './event-log.js';
 import { EventCodec } from './event-store/codec.js';
+import { ContentCollector, removeContentsOf } from './event-store/content/collector.js';
 import type { EventStore, EventStoreLocation } from './event-store/event-store.js';
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
@@ -136,11 +138,21 @@ export class Waybill {
     });
     closings.push(() => keyPool.end());
     const sealing = await openKeys(config, keyPool, stored);
-    const store = new KeyedEventStore(stored, sealing.dataKeys);
+    const contents = await openContents(config, stored, identity);
+    if (config.eventStoreUrl !== undefined && config.content === undefined)
+      logger.warn(
+        { folder: contents.store.place },
+        'large contents are kept in this folder, which other instances do not see: WAYBILL_CONTENT names one for all',
+      );
+    const store = new KeyedEventStore(stored, sealing.dataKeys, contents);
 
     let reconsider = async (_subject: string): Promise<void> => undefined;
     const forget: Forget = async (ids, subject, organizationId) => {
       await sealing.destroy(ids, subject, organizationId);
+      // Nobody can read it any more; what cannot be removed now is found by the collector.
+      await removeContentsOf(ids, contents).catch((error: unknown) =>
+        logger.warn({ err: error }, 'contents whose keys were destroyed could not be removed yet'),
+      );
       await reconsider(subject);
     };
     const erasures = new Erasures({
@@ -153,6 +165,20 @@ export class Waybill {
     // Before anything can be opened.
     await erasures.start();
     closings.push(() => erasures.stop());
+    const collector = new ContentCollector({
+      contents,
+      reader: stored,
+      destroyedOf: async (keys) => {
+        const rows = await sealing.table.find([], keys);
+        return new Set(rows.filter(({ wrapped }) => wrapped === null).map(({ id }) => id));
+      },
+      graceMs: config.contentGraceHours * 3_600_000,
+      nowMs: Date.now,
+      collected: (found) => logger.info(found, 'contents were looked through'),
+      failed: (error) => logger.warn({ err: error }, 'contents could not be looked through; it will try again'),
+    });
+    collector.start();
+    closings.push(() => collector.stop());
 
     const executor = new CommandExecutor(store, new EventCodec(new SealedFields(sealing.dataKeys)));
     const inboxes = new Inboxes(executor, sealing.subjects);
@@ -234,6 +260,7 @@ export class Waybill {
         instanceId,
         store,
         keys: sealing,
+        contents,
         forget,
         headAtStart,
         pool,

@@ -2,7 +2,9 @@ import { constants } from 'node:fs';
 import { access, stat, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import pg from 'pg';
+import { contentStoreOf } from '../contents.js';
 import { openEventReader } from '../event-log.js';
+import { ContentFiles } from '../event-store/content/content-files.js';
 import { type Config, ConfigError, type Environment, loadConfig } from '../platform/config.js';
 import { version } from '../platform/version.js';
 import type { ServedOptions, ServerOptions } from './api.js';
@@ -70,6 +72,7 @@ async function examine(env: Environment, server: ServerOptions): Promise<Finding
     secretFiles(config),
     database(config),
     eventStore(config),
+    largeContents(config),
     running(config, env, server),
   ];
   return [...findings, ...(await Promise.all(checks)).flat()];
@@ -195,6 +198,26 @@ async function eventStore({ eventStoreUrl, dataDir }: Config): Promise<Finding> 
         ? '`waybill log verify` says more'
         : 'check EVENTSTORE_URL, and that the server is up';
     return bad('event log', (error as Error).message, remedy);
+  }
+}
+
+/** Where they are, and whether this account can use it; whether they are this log's is found out at each start. */
+async function largeContents(config: Config): Promise<Finding[]> {
+  const what = 'large contents';
+  const store = contentStoreOf(config);
+  try {
+    const mark = await store.readMark();
+    if (store instanceof ContentFiles && mark !== undefined)
+      await access(store.place, constants.R_OK | constants.W_OK | constants.X_OK);
+    const found = ok(what, mark === undefined ? `${store.place}, empty so far` : `${store.place} can be read`);
+    if (config.eventStoreUrl === undefined || config.content !== undefined) return [found];
+    const remedy = 'set WAYBILL_CONTENT to a folder or bucket that all instances share, if there are several';
+    return [bad(what, `${store.place} is seen by this instance alone`, remedy, 'warning')];
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return [
+      bad(what, `${store.place} cannot be used (${code ?? message})`, 'check WAYBILL_CONTENT and who may use it'),
+    ];
   }
 }
 

@@ -1,13 +1,15 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ContentFiles } from '../event-store/content/content-files.js';
 import { type BackupManifest, checkBackup, extractBackup } from '../event-store/embedded-backup.js';
 import { DATA_FILE } from '../event-store/embedded-file.js';
 import { EmbeddedLog } from '../event-store/embedded-log.js';
 import { type Verification, verifyLog } from '../event-store/embedded-verify.js';
 import { markRestored } from '../event-store/log-identity.js';
 import { openDataDirectory, RESTORED_KEYS, syncDirectory, writeDurably } from '../platform/data-directory.js';
-import { keysOf } from './log-backup.js';
+import { contentsOf, keysOf } from './log-backup.js';
+import { copyContents } from './log-contents.js';
 import { count, say, withProgress } from './log-output.js';
 
 /**
@@ -28,9 +30,14 @@ export async function logRestore(dataDir: string, file: string, json: boolean): 
     const { events, streams } = await putInPlace(dataDir, log, file, json);
     const hasKeys = existsSync(keysOf(file));
     if (hasKeys) await writeDurably(join(dataDir, RESTORED_KEYS), await readFile(keysOf(file), 'utf8'), 0o600);
-    if (json) return say(JSON.stringify({ dataDir, events, streams, hasKeys, ...manifest }));
+    const folder = join(dataDir, 'content');
+    const copied = await copyContents(new ContentFiles(contentsOf(file)), new ContentFiles(folder));
+    if (json) return say(JSON.stringify({ dataDir, events, streams, hasKeys, ...manifest, contents: copied }));
     say(`${log}: ${count(events, 'event')} in ${count(streams, 'stream')}, the log up to position ${manifest.head}`);
     say('The read models are made again from it at the next start.');
+    if (copied.contents > 0)
+      say(`${folder}: ${count(copied.contents, 'large content')}; WAYBILL_CONTENT must not name another place`);
+    if (copied.damaged > 0) say(`${count(copied.damaged, 'large content')} of the backup is damaged and was left out`);
     if (hasKeys) say('So are its keys put into the database then; they need the key ring (keys.json) of that Waybill.');
   } finally {
     directory.release();

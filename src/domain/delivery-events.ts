@@ -49,6 +49,18 @@ interface Fact<Type extends string, Data> {
   readonly data: Data;
 }
 
+/** A part of a request that is too large for its event: sealed, it lies outside the log. */
+export interface StoredContent {
+  /** The field, such as `content.html` or `content.attachments.0`. */
+  readonly path: string;
+  /** The id of the key it is sealed with. */
+  readonly key: string;
+  /** SHA-256 of the sealed bytes, hexadecimal: nothing else passes for it. */
+  readonly hash: string;
+  /** Sealed bytes. */
+  readonly size: number;
+}
+
 export type DeliveryRequested = Fact<
   'DeliveryRequested',
   {
@@ -59,8 +71,10 @@ export type DeliveryRequested = Fact<
     readonly erased?: true;
     readonly priority: Priority;
     readonly legs: readonly LegPlan[];
+    /** Without what is in `stored`. */
     readonly content: Content;
     readonly personalization?: JsonObject;
+    readonly stored?: readonly StoredContent[];
     readonly tags: readonly string[];
     readonly metadata?: Json;
     readonly correlationId?: string;

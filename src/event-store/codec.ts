@@ -119,6 +119,8 @@ export interface FieldProtection {
   prepare(subjects: readonly Subject[]): Promise<void> | undefined;
   seal(type: string, data: JsonObject, place: EventPlace): JsonObject;
   open(type: string, data: JsonObject, place: Omit<EventPlace, 'subject'>): JsonObject;
+  /** Fetches what of opened data lies outside the log; undefined when nothing does. */
+  complete?(data: JsonObject, streamId: string): Promise<JsonObject> | undefined;
 }
 
 export const noProtection: FieldProtection = {
@@ -183,6 +185,16 @@ export class EventCodec {
     if (version <= upcasts.length) for (const upcast of upcasts.slice(version - 1)) data = upcast(data);
     const event = { type, at: metadata.occurredAt ?? recorded.created, data } as unknown as Event;
     return { event, recorded, organizationId };
+  }
+
+  /**
+   * A decoded event's data with what of it lies outside the log; undefined when nothing does. It may be large: for whoever
+   * is about to use it, and not to be kept.
+   *
+   * @throws ContentLost, ContentUnavailable
+   */
+  complete<Data extends object>(data: Data, streamId: string): Promise<Data> | undefined {
+    return this.#protection.complete?.(data as unknown as JsonObject, streamId) as Promise<Data> | undefined;
   }
 
   #opened(recorded: RecordedEvent): JsonObject {

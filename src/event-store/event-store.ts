@@ -174,3 +174,15 @@ export class LogUnavailable extends Error {
   override name = 'LogUnavailable';
   readonly code = 'LOG_UNAVAILABLE';
 }
+
+/** What lies outside the log cannot be stored or read now; an append that needs it stored nothing. */
+export class ContentUnavailable extends Error {
+  override name = 'ContentUnavailable';
+  readonly code = 'CONTENT_UNAVAILABLE';
+}
+
+/** What an event names is not there any more, or not what it was; the message says which. */
+export class ContentLost extends Error {
+  override name = 'ContentLost';
+  readonly code = 'CONTENT_LOST';
+}

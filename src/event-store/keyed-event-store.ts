@@ -1,21 +1,38 @@
+import type { Contents, NewContent } from './content/contents.js';
 import type { EventStore, RecordedEvent, StreamRange, SubscribeOptions, SubscriptionBatch } from './event-store.js';
-import { type DataKeys, sealedParts } from './sealed-fields.js';
+import { type DataKeys, sealedParts, takeContents } from './sealed-fields.js';
+
+const none: readonly NewContent[] = [];
 
 /**
  * An event store that hands events out only when their keys are at hand, so that whoever decodes them need not wait:
  * commands and the engine fold without a pause. All keys of a batch are fetched in one go, and mostly none is missing.
+ * What new events name outside the log is stored before they are appended.
  */
 export class KeyedEventStore implements EventStore {
   readonly #store: EventStore;
   readonly #keys: Pick<DataKeys, 'load'>;
+  readonly #contents: Pick<Contents, 'storeFirst'> | undefined;
 
-  constructor(store: EventStore, keys: Pick<DataKeys, 'load'>) {
+  constructor(store: EventStore, keys: Pick<DataKeys, 'load'>, contents?: Pick<Contents, 'storeFirst'>) {
     this.#store = store;
     this.#keys = keys;
+    this.#contents = contents;
   }
 
-  append: EventStore['append'] = (streamId, expected, events) => this.#store.append(streamId, expected, events);
-  appendMany: EventStore['appendMany'] = (appends) => this.#store.appendMany(appends);
+  append: EventStore['append'] = (streamId, expected, events) => {
+    const contents = takeContents(events);
+    const append = () => this.#store.append(streamId, expected, events);
+    return contents ? this.#storeFirst(contents, append) : append();
+  };
+
+  appendMany: EventStore['appendMany'] = (appends) => {
+    const contents: NewContent[] = [];
+    for (const { events } of appends) for (const content of takeContents(events) ?? none) contents.push(content);
+    const append = () => this.#store.appendMany(appends);
+    return contents.length > 0 ? this.#storeFirst(contents, append) : append();
+  };
+
   head: EventStore['head'] = () => this.#store.head();
   eventsBetween: EventStore['eventsBetween'] = (after, upTo) => this.#store.eventsBetween(after, upTo);
   close: EventStore['close'] = () => this.#store.close();
@@ -47,6 +64,11 @@ export class KeyedEventStore implements EventStore {
   async #withKeys(events: RecordedEvent[]): Promise<RecordedEvent[]> {
     await this.#load(events);
     return events;
+  }
+
+  #storeFirst<Result>(contents: readonly NewContent[], append: () => Promise<Result>): Promise<Result> {
+    if (!this.#contents) throw new Error('there is no place for what these events name outside the log');
+    return this.#contents.storeFirst(contents, append);
   }
 
   #load(events: readonly RecordedEvent[]): Promise<void> | undefined {

@@ -1,7 +1,12 @@
 import { createCipheriv, createDecipheriv, hash, randomFillSync } from 'node:crypto';
+import type { StoredContent } from '../domain/delivery-events.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 import type { EventPlace, FieldProtection, Subject } from './codec.js';
-import { leaveClosed, putBack, takeOut } from './sensitive.js';
+import { canName } from './content/content-store.js';
+import type { ContentReader, NewContent } from './content/contents.js';
+import { LARGE, lengthOf, putTogether, takeApart } from './content/large-content.js';
+import { ContentLost } from './event-store.js';
+import { type ContentReference, leaveClosed, type Part, putBack, takeOut } from './sensitive.js';
 
 /** One key of one data subject. */
 export interface DataKey {
@@ -51,24 +56,70 @@ const KEY_BYTES = 32;
  */
 export class SealedFields implements FieldProtection {
   readonly #keys: DataKeys;
+  readonly #contents: ContentReader | undefined;
 
-  constructor(keys: DataKeys) {
+  /** @param contents where what is large is kept; without it all is kept in the events */
+  constructor(keys: DataKeys, contents?: ContentReader) {
     this.#keys = keys;
+    this.#contents = contents;
   }
 
   prepare(subjects: readonly Subject[]): Promise<void> | undefined {
     return this.#keys.prepare(subjects);
   }
 
-  seal(type: string, data: JsonObject, { streamId, eventId, subject }: EventPlace): JsonObject {
+  seal(type: string, data: JsonObject, place: EventPlace): JsonObject {
+    const { streamId, eventId, subject } = place;
     const taken = takeOut(type, data, subject);
     if (!taken) return data;
-    const sealed = taken.parts.map(({ subject, fields }): SealedPart => {
-      const key = this.#keys.ofSubject(subject);
-      if (!key) throw new KeyMissing(`the key of ${subject} is not at hand`);
-      return { key: key.id, value: encrypt(key, streamId, eventId, JSON.stringify(fields)) };
-    });
+    const [own] = taken.parts;
+    const isRequest = type === 'DeliveryRequested' && this.#contents !== undefined && canName(streamId);
+    if (isRequest && lengthOf((own as Part).fields as never) > LARGE) return this.#sealLarge(data, taken, place);
+    const sealed: SealedPart[] = [];
+    for (const { subject, fields } of taken.parts) {
+      const text = JSON.stringify(fields);
+      if (isRequest && text.length > LARGE && fields === own?.fields) return this.#sealLarge(data, taken, place);
+      const key = this.#keyOf(subject);
+      sealed.push({ key: key.id, value: encrypt(key, streamId, eventId, text) });
+    }
     return Remembered.on({ ...taken.clear, sealed } as unknown as JsonObject, data);
+  }
+
+  #keyOf(subject: string): DataKey {
+    const key = this.#keys.ofSubject(subject);
+    if (!key) throw new KeyMissing(`the key of ${subject} is not at hand`);
+    return key;
+  }
+
+  /** Of a request the fields of its own subject are split: what is large is sealed by itself, and the event names it. */
+  #sealLarge(data: JsonObject, { clear, parts }: NonNullable<ReturnType<typeof takeOut>>, place: EventPlace) {
+    const { streamId, eventId } = place;
+    const [own, ...others] = parts as [Part, ...Part[]];
+    const key = this.#keyOf(own.subject);
+    const { fields, parts: large } = takeApart(own.fields as never);
+    const contents: NewContent[] = large.map(({ path, bytes }) => {
+      const body = encryptContent(key, streamId, path, bytes);
+      return { key: key.id, streamId, hash: hash('sha256', body), body };
+    });
+    const stored = contents.map(({ key, hash, body }): ContentReference => ({ key, hash, size: body.length }));
+    const apart = large.map(({ path }) => path);
+    const sealed = [{ subject: own.subject, fields: { ...(fields as JsonObject), apart } }, ...others].map((part) => {
+      const key = this.#keyOf(part.subject);
+      return { key: key.id, value: encrypt(key, streamId, eventId, JSON.stringify(part.fields)) };
+    });
+    const { content, personalization } = fields as { content: JsonObject; personalization?: JsonObject };
+    const { personalization: _, ...rest } = data;
+    const plain = {
+      ...rest,
+      content,
+      ...(personalization && { personalization }),
+      stored: stored.map((reference, index) => ({ path: apart[index] as string, ...reference })),
+    };
+    return Remembered.on(
+      { ...clear, stored, sealed } as unknown as JsonObject,
+      plain as unknown as JsonObject,
+      contents,
+    );
   }
 
   /** @throws KeyMissing; Error when it was tampered with */
@@ -87,6 +138,25 @@ export class SealedFields implements FieldProtection {
         return JSON.parse(decrypt(key, streamId, eventId, value)) as JsonObject;
       }),
     );
+  }
+
+  complete(data: JsonObject, streamId: string): Promise<JsonObject> | undefined {
+    const stored = data.stored as unknown as readonly StoredContent[] | undefined;
+    return stored && this.#fetch(data, stored, streamId);
+  }
+
+  async #fetch(data: JsonObject, stored: readonly StoredContent[], streamId: string): Promise<JsonObject> {
+    await this.#keys.load(stored.map(({ key }) => key));
+    const parts: { path: string; bytes: Buffer }[] = [];
+    for (const { path, key: id, hash, size } of stored) {
+      const key = this.#keys.byId(id);
+      if (key === 'destroyed') throw new ContentLost(`${path} of ${streamId} was erased`);
+      if (!key) throw new KeyMissing(`the key ${id} is not at hand`);
+      if (!this.#contents) throw new ContentLost(`there is no place here where ${path} of ${streamId} could be`);
+      const body = await this.#contents.get({ key: id, streamId, hash }, size);
+      parts.push({ path, bytes: decryptContent(key, streamId, path, body) });
+    }
+    return putTogether(data, parts);
   }
 }
 
@@ -134,6 +204,17 @@ export class SealedTokens {
   }
 }
 
+/** What was sealed with new events, taken from them: it is to be stored before they are. */
+export function takeContents(events: readonly { readonly data: JsonObject }[]): NewContent[] | undefined {
+  let contents: NewContent[] | undefined;
+  for (const { data } of events) {
+    if (data.stored === undefined) continue;
+    const taken = Remembered.takeContents(data);
+    if (taken) contents = [...(contents ?? []), ...taken];
+  }
+  return contents;
+}
+
 const aad = (key: DataKey, streamId: string, eventId: string): Buffer =>
   Buffer.from(`${streamId}\n${eventId}\n${key.id}`);
 
@@ -146,16 +227,30 @@ function encrypt(key: DataKey, streamId: string, eventId: string, text: string):
   return Buffer.concat([nonce, body, cipher.getAuthTag()]).toString('base64');
 }
 
-function decrypt(key: DataKey, streamId: string, eventId: string, value: string): string {
-  const bytes = Buffer.from(value, 'base64');
+const decrypt = (key: DataKey, streamId: string, eventId: string, value: string): string =>
+  decryptBytes(eventKey(key.key, eventId), aad(key, streamId, eventId), Buffer.from(value, 'base64')).toString('utf8');
+
+/** A content is bound to its stream and its field; which event it belongs to says the hash in that. */
+function encryptContent(key: DataKey, streamId: string, path: string, plain: Buffer): Buffer {
+  const nonce = nextNonce();
+  const cipher = createCipheriv(CIPHER, contentKey(key.key, streamId), nonce);
+  cipher.setAAD(aad(key, streamId, path));
+  const body = cipher.update(plain);
+  cipher.final();
+  return Buffer.concat([nonce, body, cipher.getAuthTag()]);
+}
+
+const decryptContent = (key: DataKey, streamId: string, path: string, body: Buffer): Buffer =>
+  decryptBytes(contentKey(key.key, streamId), aad(key, streamId, path), body);
+
+/** @throws Error when it was tampered with */
+function decryptBytes(key: Buffer, aad: Buffer, bytes: Buffer): Buffer {
   const end = bytes.length - TAG_BYTES;
   if (end < NONCE_BYTES) throw new Error('what is sealed is too short');
-  const decipher = createDecipheriv(CIPHER, eventKey(key.key, eventId), bytes.subarray(0, NONCE_BYTES), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(aad(key, streamId, eventId));
+  const decipher = createDecipheriv(CIPHER, key, bytes.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
+  decipher.setAAD(aad);
   decipher.setAuthTag(bytes.subarray(end));
-  return Buffer.concat([decipher.update(bytes.subarray(NONCE_BYTES, end)), decipher.final()]).toString('utf8');
+  return Buffer.concat([decipher.update(bytes.subarray(NONCE_BYTES, end)), decipher.final()]);
 }
 
 /** Counter 1, the subject's key, the event's id. Always the same bytes in the same places, so one buffer will do. */
@@ -168,6 +263,10 @@ function eventKey(key: Buffer, eventId: string): Buffer {
   input.write(eventId, 4 + KEY_BYTES, 'latin1');
   return hash('sha256', input, 'buffer');
 }
+
+/** The same function; the word keeps these keys apart from those of events. */
+const contentKey = (key: Buffer, streamId: string): Buffer =>
+  hash('sha256', Buffer.concat([input.subarray(0, 4), key, Buffer.from(`content\n${streamId}`)]), 'buffer');
 
 /** Random bytes are cheap in bulk; never used twice. */
 const nonces = Buffer.alloc(NONCE_BYTES * 512);
@@ -196,14 +295,26 @@ const Given = function given(object: object) {
  */
 class Remembered extends Given {
   #plain: JsonObject;
+  /** What is still to be stored outside the log. */
+  #contents: NewContent[] | undefined;
 
-  private constructor(sealed: JsonObject, plain: JsonObject) {
+  private constructor(sealed: JsonObject, plain: JsonObject, contents: NewContent[] | undefined) {
     super(sealed);
     this.#plain = plain;
+    this.#contents = contents;
   }
 
-  static on(sealed: JsonObject, plain: JsonObject): JsonObject {
-    return new Remembered(sealed, plain) as unknown as JsonObject;
+  static on(sealed: JsonObject, plain: JsonObject, contents?: NewContent[]): JsonObject {
+    return new Remembered(sealed, plain, contents) as unknown as JsonObject;
+  }
+
+  /** The event stays in memory for longer than they should. */
+  static takeContents(data: object): NewContent[] | undefined {
+    if (!(#plain in data)) return undefined;
+    const remembered = data as Remembered;
+    const contents = remembered.#contents;
+    remembered.#contents = undefined;
+    return contents;
   }
 
   static of(data: object): JsonObject | undefined {

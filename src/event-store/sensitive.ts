@@ -1,3 +1,4 @@
+import type { StoredContent } from '../domain/delivery-events.js';
 import { keptWith } from '../domain/retention.js';
 import type { JsonObject } from '../domain/vocabulary.js';
 
@@ -18,6 +19,9 @@ import type { JsonObject } from '../domain/vocabulary.js';
 
 /** What is shown where something was that nobody can read any more. */
 export const ERASED = '[erased]';
+
+/** What the clear part of an event says of what lies outside the log; the sealed part knows which fields these are. */
+export type ContentReference = Omit<StoredContent, 'path'>;
 
 /** What one subject's key is to protect: the fields, and under which names they come back. */
 export interface Part {
@@ -98,13 +102,14 @@ export function putBack(type: string, data: JsonObject, opened: readonly (JsonOb
   const isErased = opened.includes(undefined);
   switch (type) {
     case 'DeliveryRequested': {
-      const { legs, ...rest } = clear as unknown as Request;
-      const own = opened[0] as { content: JsonObject; personalization?: JsonObject } | undefined;
+      const { legs, stored, ...rest } = clear as unknown as Request;
+      const own = opened[0] as Own | undefined;
       const request = {
         ...rest,
         legs: withAddresses(legs, opened),
         content: own ? own.content : { text: ERASED },
         ...(own?.personalization && { personalization: own.personalization }),
+        ...(own && (stored || own.apart) && { stored: paired(own.apart, stored) }),
         ...(isErased && { erased: true }),
       };
       return request as unknown as JsonObject;
@@ -160,6 +165,20 @@ interface Request {
   }[];
   readonly content: JsonObject;
   readonly personalization?: JsonObject;
+  readonly stored?: readonly ContentReference[];
+}
+
+interface Own {
+  readonly content: JsonObject;
+  readonly personalization?: JsonObject;
+  /** The fields that lie outside the log, in the order of the references to them. */
+  readonly apart?: readonly string[];
+}
+
+/** What is in clear is not authenticated: a reference taken away must not pass for an empty field. */
+function paired(paths: readonly string[] = [], references: readonly ContentReference[] = []): StoredContent[] {
+  if (paths.length !== references.length) throw new Error('the references to what lies outside the log were changed');
+  return references.map(({ key, hash, size }, index) => ({ path: paths[index] as string, key, hash, size }));
 }
 
 function withAddresses(legs: Request['legs'], opened: readonly (JsonObject | undefined)[]): Request['legs'] {

@@ -75,14 +75,16 @@ export class DeliveryPresenter {
 
   async #history(id: string, revision: number): Promise<unknown> {
     const recorded = await this.#reader.readStream(streamOf(id), { limit: revision + 1 });
-    return recorded.map((event) => ({
-      position: event.position,
-      revision: event.revision,
-      type: event.type,
-      data: this.#dataOf(event),
-      metadata: event.metadata,
-      recordedAt: event.created,
-    }));
+    return await Promise.all(
+      recorded.map(async (event) => ({
+        position: event.position,
+        revision: event.revision,
+        type: event.type,
+        data: await this.#dataOf(event),
+        metadata: event.metadata,
+        recordedAt: event.created,
+      })),
+    );
   }
 
   async #timeline(id: string, revision: number): Promise<unknown> {
@@ -99,13 +101,20 @@ export class DeliveryPresenter {
     });
   }
 
-  /** History is what was recorded, also what this program does not understand. */
-  #dataOf(recorded: RecordedEvent): object {
+  /** History is what was recorded, also what this program does not understand, and references to content that is lost. */
+  async #dataOf(recorded: RecordedEvent): Promise<object> {
+    let data: object;
     try {
-      return this.#codec.decode(recorded).event.data;
+      data = this.#codec.decode(recorded).event.data;
     } catch (error) {
       if (error instanceof UndecodableEvent) return recorded.data;
       throw error;
+    }
+    try {
+      return (await this.#codec.complete(data, recorded.streamId)) ?? data;
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'CONTENT_LOST') throw error;
+      return data;
     }
   }
 }

@@ -94,7 +94,7 @@ function clientMistake(
 const isUnavailable = ({ code, message }: { code?: string; message: string }): boolean =>
   code === undefined
     ? /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout)/.test(message)
-    : /^(LOG_UNAVAILABLE|ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
+    : /^(LOG_UNAVAILABLE|CONTENT_UNAVAILABLE|ECONN|EPIPE|ENOENT|ETIMEDOUT|57P0|08|53)/.test(code);
 
 /** Inside an input object, problems are named from the object on, as they are when the domain finds them. */
 const withinInput = (path: string): string => path.replace(/^[A-Za-z_]\w*\.(?!\d)/, '');

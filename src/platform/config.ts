@@ -244,6 +244,10 @@ const audit = z.strictObject({
   publish: z.array(publication).max(32).default([]),
 });
 
+/** Bucket, prefix, region, endpoint; credentials come from where the AWS SDK finds them, never from here. */
+const S3 =
+  /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[\w./-]*)?(\?(region=[a-z0-9-]+|endpoint=https?:\/\/[\w.:[\]-]+)(&(region=[a-z0-9-]+|endpoint=https?:\/\/[\w.:[\]-]+))?)?$/;
+
 const schema = z.strictObject({
   /** Default 3000. 0 takes any free port. */
   port: wholeNumber(0, 65_535).default(3_000),
@@ -291,6 +295,21 @@ const schema = z.strictObject({
     .optional(),
   /** Default false. True starts although the keys of personal data were lost: what was sealed with them stays sealed. */
   acceptLostKeys: z.stringbool({ error: 'must be true or false' }).or(z.boolean()).default(false),
+  /**
+   * Default `content` in the data directory: where large contents are kept, a folder or `s3://bucket/prefix?region=…`, with
+   * `&endpoint=…` for another server that speaks S3. Instances that share an event store share it too.
+   */
+  content: z
+    .string()
+    .min(1, 'must not be empty')
+    .refine((text) => !text.includes('://') || S3.test(text), {
+      error: 'must be a folder or a URL such as s3://bucket/prefix?region=eu-central-1',
+    })
+    .optional(),
+  /** Default 24 hours after which what no event names counts as left behind. */
+  contentGraceHours: amount(1, 8_760).default(24),
+  /** Default false. True starts although the contents that earlier events name were lost. */
+  acceptLostContent: z.stringbool({ error: 'must be true or false' }).or(z.boolean()).default(false),
   /** Default none. CIDRs that outgoing calls may reach although they are not public. */
   allowedNetworks: z.array(cidr).default([]),
   /** Default none. Where this instance is: providers of the same region are preferred. */
@@ -335,6 +354,8 @@ const VARIABLES = {
   WAYBILL_KEY_RING_FILE: 'keyRingFile',
   WAYBILL_KEY_RING: 'keyRing',
   WAYBILL_ACCEPT_LOST_KEYS: 'acceptLostKeys',
+  WAYBILL_CONTENT: 'content',
+  WAYBILL_ACCEPT_LOST_CONTENT: 'acceptLostContent',
   WAYBILL_ALLOWED_NETWORKS: 'allowedNetworks',
   WAYBILL_LOG_LEVEL: 'logLevel',
   WAYBILL_PUBLIC_URL: 'publicUrl',
@@ -369,11 +390,12 @@ export function loadConfig(env: Environment, { cwd }: { cwd: string }): Config {
 
   const result = schema.safeParse(settings);
   if (!result.success) throw new ConfigError(result.error.issues.flatMap((issue) => problemsOf(issue, variableOf)));
-  const { dataDir, keyRingFile } = result.data;
+  const { dataDir, keyRingFile, content } = result.data;
   return {
     ...result.data,
     dataDir: resolve(cwd, dataDir),
     ...(keyRingFile !== undefined && { keyRingFile: resolve(cwd, keyRingFile) }),
+    ...(content !== undefined && { content: content.startsWith('s3://') ? content : resolve(cwd, content) }),
   };
 }
 

@@ -15,6 +15,7 @@ import { type ProcessLock, takeProcessLock } from './process-lock.js';
  *     keys.json      the key ring, unless WAYBILL_KEY_RING_FILE or WAYBILL_KEY_RING names another
  *     keys.restore   see RESTORED_KEYS
  *     destroyed-keys the ids of keys that were destroyed (destroyed-keys-file.ts)
+ *     content/       what is too large for the event log, unless WAYBILL_CONTENT names another place
  *     postgres…      see embedded-postgres.ts
  */
 

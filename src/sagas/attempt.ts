@@ -36,7 +36,12 @@ export interface AttemptPorts {
   readonly suppressed?: Among;
   /** Where providers reach this instance; without it they are not asked to report. */
   readonly publicUrl?: string;
+  /** Fetches what of a request lies outside the log; left out where nothing does. */
+  readonly complete?: Complete;
 }
+
+/** @throws ContentLost, ContentUnavailable */
+export type Complete = (request: Existing['request'], deliveryId: string) => Promise<Existing['request']> | undefined;
 
 /** One attempt from its route to its recorded outcome. */
 export class Attempts {
@@ -53,7 +58,8 @@ export class Attempts {
    *   attempt itself when nobody has heard its end and that has to be found out
    */
   async run(work: AttemptWork): Promise<boolean | Unanswered> {
-    const { deliveryId, state, leg, pass } = work;
+    const { deliveryId, leg, pass } = work;
+    let { state } = work;
     const route = leg.routes[leg.route];
     if (!route) throw new Error(`leg ${leg.leg} of ${deliveryId} has no route ${leg.route}`);
     if (pass.detour) {
@@ -67,6 +73,14 @@ export class Attempts {
       const outcome = { kind: 'rejected', failure: target.failure } as const;
       pass.end(verdictOn(target.failure, pass));
       return await this.#record(work, attempt, outcome, defaultRetryPolicy);
+    }
+    if (state.request.stored) {
+      const request = await this.#complete(deliveryId, state);
+      if ('category' in request) {
+        pass.end('neutral');
+        return await this.#record(work, attempt, { kind: 'rejected', failure: request }, target.policy);
+      }
+      state = { ...state, request };
     }
     const addressed = await this.#addressed(target, state);
     if (!addressed) {
@@ -99,6 +113,16 @@ export class Attempts {
   abort(): void {
     this.#stopping = true;
     for (const controller of this.#running) controller.abort();
+  }
+
+  /** The request with all of its content, which only this attempt holds; or why there can be none. */
+  async #complete(deliveryId: string, { request }: Existing): Promise<Existing['request'] | Failure> {
+    try {
+      return (await this.#ports.complete?.(request, deliveryId)) ?? request;
+    } catch (error) {
+      const { code, message } = error as Error & { readonly code?: string };
+      return { category: 'SYSTEM', code: code === CONTENT_LOST ? code : CONTENT_UNAVAILABLE, message };
+    }
   }
 
   /** Without those who are on the suppression list; undefined when nobody is left. */
@@ -182,7 +206,7 @@ export class Attempts {
     { provider }: Pass,
     { failure, isInDoubt }: Rejected & { readonly isInDoubt?: boolean },
   ): Failover | undefined {
-    if (!provider || isInDoubt || !FAILS_OVER.has(failure.category)) return undefined;
+    if (!provider || isInDoubt || !FAILS_OVER.has(failure.category) || OF_CONTENT.has(failure.code)) return undefined;
     const before = (leg.progress.tag === 'retrying' && leg.progress.tried) || [];
     const tried = [...before, provider.name];
     if (this.#ports.hasOtherProvider(leg, tried)) return { tag: 'next', tried };
@@ -223,6 +247,10 @@ const FAILS_OVER: ReadonlySet<ErrorCategory> = new Set([
 /** What tells that the other side is not well; of a configured provider also that nobody can use it as it is. */
 const UNWELL: ReadonlySet<ErrorCategory> = new Set(['TEMPORARY', 'NETWORK', 'SYSTEM']);
 const UNUSABLE: ReadonlySet<ErrorCategory> = new Set([...UNWELL, 'AUTHENTICATION', 'CONFIGURATION']);
+/** What another provider could not send either: the content is not at hand. */
+const CONTENT_LOST = 'CONTENT_LOST';
+const CONTENT_UNAVAILABLE = 'CONTENT_UNAVAILABLE';
+const OF_CONTENT: ReadonlySet<string> = new Set([CONTENT_LOST, CONTENT_UNAVAILABLE]);
 /** Defects of ours, and calls that we ended ourselves. */
 const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED']);
 

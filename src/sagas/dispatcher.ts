@@ -1,5 +1,5 @@
+import type { DeliveryRequested } from '../domain/delivery-events.js';
 import type { DeliveryState, Leg } from '../domain/delivery-state.js';
-import type { Content } from '../domain/vocabulary.js';
 import { AttemptQueue } from './attempt-queue.js';
 import type { Verdict } from './breaker.js';
 import type { Ticket } from './fair-queue.js';
@@ -54,8 +54,8 @@ export class Dispatcher {
 
   /** @param run must not reject */
   add({ request }: Exclude<DeliveryState, { tag: 'absent' }>, leg: Leg, run: (pass: Pass) => Promise<void>): Waiting {
-    const { priority, organizationId, content } = request;
-    return this.#poolOf(content).add({
+    const { priority, organizationId } = request;
+    return this.#poolOf(request).add({
       priority,
       organizationId,
       gate: this.gates.of(leg),
@@ -88,10 +88,11 @@ export class Dispatcher {
     await Promise.all([this.#plain.close(), this.#large.close()]);
   }
 
-  #poolOf({ attachments, text, html }: Content): AttemptQueue<Pass> {
-    if (!attachments) return this.#plain;
+  #poolOf({ content: { attachments, text, html }, stored }: DeliveryRequested['data']): AttemptQueue<Pass> {
+    if (!attachments && !stored) return this.#plain;
     let bytes = (text?.length ?? 0) + (html?.length ?? 0);
-    for (const { base64 } of attachments) bytes += base64.length;
+    for (const { base64 } of attachments ?? []) bytes += base64.length;
+    for (const { size } of stored ?? []) bytes += size;
     return bytes > this.#options.largeBytes ? this.#large : this.#plain;
   }
 }

@@ -36,6 +36,8 @@ const ASK_AGAIN_AFTER_MS: readonly number[] = [1_000, 5_000];
 /** What the provider's clock and ours may differ by, and what it may need to list a message that it has taken. */
 const LISTED_AFTER_MS = 2_000;
 
+type Request = Doubt['state']['request'];
+
 export interface DoubtPorts {
   readonly targets: Targets;
   /** Stores a decision about the delivery. */
@@ -43,6 +45,8 @@ export interface DoubtPorts {
   /** Unix milliseconds, by the clock that attempts are dated by. */
   readonly nowMs: () => number;
   readonly onBug: (error: unknown, deliveryId: string) => void;
+  /** Fetches what of a request lies outside the log; left out where nothing does. */
+  readonly complete?: (request: Request, deliveryId: string) => Promise<Request> | undefined;
   /** Ends the asking. */
   readonly signal: AbortSignal;
 }
@@ -100,10 +104,13 @@ export class Doubts {
 
   /** @returns undefined where there are no records to ask */
   async #lookUp(
-    { deliveryId, state: { request, requestedAt }, leg, attempt: { startedAt } }: Doubt,
+    { deliveryId, state: { request: outline, requestedAt }, leg, attempt: { startedAt } }: Doubt,
     { adapter, config }: Usable,
   ): Promise<LookupResult | undefined> {
     if (!adapter.lookup) return undefined;
+    // Without its content there is nothing to compare the provider's records with.
+    const request = outline.stored ? await this.#whole(outline, deliveryId) : outline;
+    if (!request) return undefined;
     const message: OutgoingMessage = {
       deliveryId,
       organizationId: request.organizationId,
@@ -124,6 +131,14 @@ export class Doubts {
       const pauseMs = answer.kind === 'not-found' ? listedByMs - askedAtMs : pauses.shift();
       if (pauseMs === undefined || this.#ports.signal.aborted) return answer;
       await pause(pauseMs, this.#ports.signal);
+    }
+  }
+
+  async #whole(request: Request, deliveryId: string): Promise<Request | undefined> {
+    try {
+      return (await this.#ports.complete?.(request, deliveryId)) ?? request;
+    } catch {
+      return undefined;
     }
   }
 

@@ -6,7 +6,7 @@ import { isClosed } from '../domain/delivery-status.js';
 import { type EventCodec, skippedRevisions } from '../event-store/codec.js';
 import { type EventReader, LogUnavailable, type RecordedEvent } from '../event-store/event-store.js';
 import type { Among } from './addressees.js';
-import { Attempts } from './attempt.js';
+import { Attempts, type Complete } from './attempt.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
 import { dependencyOutcome, isOver, type Reaction, react } from './delivery-process.js';
@@ -126,6 +126,7 @@ export class Engine {
       log: parts.log,
       signal: this.#stop.signal,
     });
+    const complete: Complete = (request, id) => parts.codec.complete(request, `${STREAMS}${id}`);
     this.#attempts = new Attempts({
       targets: parts.targets,
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
@@ -135,12 +136,14 @@ export class Engine {
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
       ...(parts.suppressed && { suppressed: parts.suppressed }),
       ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),
+      complete,
     });
     this.#doubts = new Doubts({
       targets: parts.targets,
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
       nowMs: () => this.#leases.clock.nowMs(),
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
+      complete,
       signal: this.#stop.signal,
     });
     this.#suspensions = new Suspensions(

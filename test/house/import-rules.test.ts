@@ -111,6 +111,7 @@ const OFFENCES: readonly Offence[] = [
   ['src/event-store/x.ts', "import { a } from '../commands/executor.js'", 'event-store-knows-domain-only'],
   ['src/event-store/x-package.ts', "import pg from 'pg'", 'event-store-has-few-packages'],
   ['src/event-store/x-grpc.ts', "import { status } from '@grpc/grpc-js'", 'event-store-has-few-packages'],
+  ['src/event-store/content/x.ts', "import pg from 'pg'", 'content-has-few-packages'],
   ['src/event-store/eventstoredb/x.ts', "import { open } from 'lmdb'", 'eventstoredb-has-few-packages'],
   ['src/commands/x.ts', "import { a } from '../projections/deliveries.js'", 'commands-know-domain-and-log'],
   ['src/commands/x-package.ts', "import pg from 'pg'", 'commands-have-few-packages'],

@@ -35,6 +35,8 @@ describe('defaults and the environment', () => {
   it('needs no setting at all', () => {
     expect(loadConfig({}, { cwd })).toEqual({
       acceptLostKeys: false,
+      acceptLostContent: false,
+      contentGraceHours: 24,
       port: 3000,
       host: '127.0.0.1',
       dataDir: join(cwd, '.waybill'),
@@ -109,6 +111,11 @@ describe('defaults and the environment', () => {
       'must be a URL such as postgresql://user:password@host:5432/waybill',
     ],
     ['EVENTSTORE_URL', `http://admin:${SECRET}@es`, 'must be a URL such as esdb://host:2113?tls=true'],
+    [
+      'WAYBILL_CONTENT',
+      `s3://user:${SECRET}@bucket/`,
+      'must be a folder or a URL such as s3://bucket/prefix?region=eu-central-1',
+    ],
     ['WAYBILL_ADMIN_KEY', SECRET, 'must have 32 or more characters'],
     ['WAYBILL_LOG_LEVEL', 'loud', 'expected one of "fatal"|"error"|"warn"|"info"|"debug"|"trace"|"silent"'],
     ['WAYBILL_CONFIG', 'missing.yaml', expect.stringMatching(/^cannot read \/.*missing\.yaml \(ENOENT\)$/)],

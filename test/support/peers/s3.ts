@@ -7,6 +7,8 @@ import { type HttpFront, startHttpFront } from './http-front.js';
 
 export interface S3Peer {
   readonly front: HttpFront;
+  /** The server itself, without the front. */
+  readonly origin: string;
   readonly bucket: string;
   close(): Promise<void>;
 }
@@ -23,6 +25,7 @@ export async function startS3(): Promise<S3Peer> {
   const front = await startHttpFront(port);
   return {
     front,
+    origin: `http://127.0.0.1:${port}`,
     bucket,
     close: async () => {
       await front.close();

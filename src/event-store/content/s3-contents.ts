@@ -1,0 +1,123 @@
+import type { S3Client } from '@aws-sdk/client-s3';
+import { type ContentStore, MARK, MARK_BYTES, parseName, type StoredFile, shardOf } from './content-store.js';
+
+/** As `s3://bucket/prefix?region=…&endpoint=…` names it. */
+export interface S3Place {
+  readonly bucket: string;
+  /** Empty, or ends with a slash. */
+  readonly prefix: string;
+  readonly region?: string;
+  /** Base URL of another server that speaks S3. */
+  readonly endpoint?: string;
+}
+
+/** Most objects that one call removes (https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html). */
+const REMOVED_AT_ONCE = 1_000;
+const CONNECT_MS = 5_000;
+const REQUEST_MS = 60_000;
+const TRIES = 3;
+
+/** Contents as objects in Amazon S3 or what speaks its protocol: an object that was acknowledged is durable, and read at once. */
+export class S3Contents implements ContentStore {
+  readonly place: string;
+  readonly #at: S3Place;
+  #client: Promise<S3Client> | undefined;
+
+  /** Credentials are found as the AWS SDK finds them: variables, files, the machine's role. */
+  constructor(at: S3Place) {
+    this.#at = at;
+    this.place = `s3://${at.bucket}/${at.prefix}`;
+  }
+
+  async readMark(): Promise<string | undefined> {
+    return (await this.#read(MARK, MARK_BYTES))?.toString().trim();
+  }
+
+  async writeMark(line: string): Promise<void> {
+    const { PutObjectCommand } = await import('@aws-sdk/client-s3');
+    // A server that does not know the condition lets the last one win: then the others are told when they read it.
+    const mark = { ...this.#object(MARK), Body: `${line}\n`, IfNoneMatch: '*' };
+    await (await this.#connected())
+      .send(new PutObjectCommand(mark))
+      .catch((error: { readonly $metadata?: { readonly httpStatusCode?: number } }) => {
+        if (error.$metadata?.httpStatusCode !== 412 && error.$metadata?.httpStatusCode !== 409) throw error;
+      });
+  }
+
+  async put(name: string, bytes: Buffer): Promise<void> {
+    const { PutObjectCommand } = await import('@aws-sdk/client-s3');
+    await (await this.#connected()).send(new PutObjectCommand({ ...this.#object(keyOf(name)), Body: bytes }));
+  }
+
+  async get(name: string, size: number): Promise<Buffer | undefined> {
+    return await this.#read(keyOf(name), size + 1);
+  }
+
+  async *list(prefix = ''): AsyncGenerator<readonly StoredFile[]> {
+    const { paginateListObjectsV2 } = await import('@aws-sdk/client-s3');
+    const { bucket, prefix: folder } = this.#at;
+    const Prefix = folder + (prefix.length < 2 ? '' : `${shardOf(prefix)}/${prefix}`);
+    const pages = paginateListObjectsV2({ client: await this.#connected() }, { Bucket: bucket, Prefix });
+    for await (const { Contents = [] } of pages) {
+      const page: StoredFile[] = [];
+      for (const { Key = '', Size = 0, LastModified } of Contents) {
+        const name = Key.slice(folder.length + 3);
+        if (LastModified && parseName(name) && keyOf(name) === Key.slice(folder.length))
+          page.push({ name, bytes: Size, modifiedAtMs: LastModified.getTime() });
+      }
+      if (page.length > 0) yield page;
+    }
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    const { DeleteObjectsCommand } = await import('@aws-sdk/client-s3');
+    const client = await this.#connected();
+    for (let at = 0; at < names.length; at += REMOVED_AT_ONCE) {
+      const Objects = names.slice(at, at + REMOVED_AT_ONCE).map((name) => ({ Key: this.#at.prefix + keyOf(name) }));
+      const { Errors = [] } = await client.send(
+        new DeleteObjectsCommand({ Bucket: this.#at.bucket, Delete: { Objects, Quiet: true } }),
+      );
+      const [first] = Errors;
+      if (first) throw new Error(`${Errors.length} contents could not be removed: ${first.Code} ${first.Message}`);
+    }
+  }
+
+  async #read(key: string, most: number): Promise<Buffer | undefined> {
+    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+    const client = await this.#connected();
+    try {
+      const { Body } = await client.send(new GetObjectCommand(this.#object(key)));
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      for await (const chunk of Body as AsyncIterable<Buffer>) {
+        chunks.push(chunk);
+        bytes += chunk.length;
+        // It is not what was stored; leaving the loop ends the transfer.
+        if (bytes >= most) break;
+      }
+      return Buffer.concat(chunks);
+    } catch (error) {
+      if ((error as Error).name === 'NoSuchKey') return undefined;
+      throw error;
+    }
+  }
+
+  #object(key: string) {
+    return { Bucket: this.#at.bucket, Key: this.#at.prefix + key };
+  }
+
+  #connected(): Promise<S3Client> {
+    this.#client ??= import('@aws-sdk/client-s3').then(({ S3Client }) => {
+      const { region, endpoint } = this.#at;
+      return new S3Client({
+        ...(region !== undefined && { region }),
+        ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
+        maxAttempts: TRIES,
+        requestHandler: { connectionTimeout: CONNECT_MS, requestTimeout: REQUEST_MS },
+      });
+    });
+    return this.#client;
+  }
+}
+
+const keyOf = (name: string): string => `${shardOf(name)}/${name}`;
