@@ -75,8 +75,7 @@ export class PluggedChannels implements ChannelCatalog {
   }
 
   addressProblem(channel: Channel, address: string): string | undefined {
-    const adapter = this.#registry.forAddress(channel);
-    return adapter ? adapter.validateAddress(address) : `channel ${channel} is not available yet`;
+    return this.#registry.addressProblem(channel, address);
   }
 
   providerProblem(channel: Channel, provider: string | undefined): string | undefined {

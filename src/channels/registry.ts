@@ -22,6 +22,7 @@ import { TeamsAdapter } from './adapters/teams.js';
 import { TwilioAdapter } from './adapters/twilio.js';
 import { TwilioVoiceAdapter } from './adapters/twilio-voice.js';
 import { WebhookAdapter } from './adapters/webhook.js';
+import { WebPushAdapter } from './adapters/webpush.js';
 import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
 import { Egress, type EgressOptions } from './egress.js';
@@ -42,9 +43,11 @@ export interface Selection {
 export class ChannelRegistry {
   constructor(readonly adapters: readonly ChannelAdapter[]) {}
 
-  /** The adapter that judges the bare addresses of a channel. They are the same to all its providers. */
-  forAddress(channel: Channel): ChannelAdapter | undefined {
-    return this.#of(channel)[0];
+  /** What is wrong with a bare address, undefined when at least one provider of the channel takes it. */
+  addressProblem(channel: Channel, address: string): string | undefined {
+    const problems = this.#of(channel).map((adapter) => adapter.validateAddress(address));
+    if (problems.length === 0) return `channel ${channel} is not available yet`;
+    return problems.includes(undefined) ? undefined : [...new Set(problems)].join(', or ');
   }
 
   /** The adapter for a destination's whole configuration (`{email: {service: 'smtp', …}}`), or why there is none. */
@@ -155,6 +158,7 @@ export function createChannels({
     apns,
     new WnsAdapter(egress),
     new InAppAdapter(inboxes),
+    new WebPushAdapter(egress),
   ]);
   const close = async () => {
     smtp.close();

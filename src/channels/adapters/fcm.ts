@@ -180,8 +180,11 @@ const grantOf = (config: FcmConfig): Grant => ({
   ask: (wire) => askGoogle(config, SCOPE, wire),
 });
 
+/** Hexadecimal ones are of Apple's devices. */
 const problemWithToken = (to: string): string | undefined =>
-  TOPIC.test(to) || /^[\w:.-]{20,4096}$/.test(to) ? undefined : 'must be a registration token, or /topics/…';
+  TOPIC.test(to) || (/^[\w:.-]{20,4096}$/.test(to) && !/^[0-9a-fA-F]+$/.test(to))
+    ? undefined
+    : 'must be a registration token, or /topics/…';
 
 function targetOf(to: string): { readonly topic: string } | { readonly token: string } {
   const topic = TOPIC.exec(to)?.[1];

@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { createECDH, generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -41,10 +41,21 @@ describe('writing an adapter', () => {
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2_048 });
 const ec = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
 
+const vapid = createECDH('prime256v1');
+const KEYS: Readonly<Record<string, string>> = {
+  publicKey: vapid.generateKeys('base64url'),
+  privateKey: Buffer.from(vapid.getPrivateKey('hex').padStart(64, '0'), 'hex').toString('base64url'),
+  p256dh: vapid.getPublicKey('base64url'),
+  auth: Buffer.alloc(16).toString('base64url'),
+};
+
 /** A private key has no place in a document; a dot stands for it. */
 function withKey(example: JsonObject, name: string): JsonObject {
   const pem = (name === 'apns' ? ec : rsa).privateKey.export({ type: 'pkcs8', format: 'pem' });
   return JSON.parse(
-    JSON.stringify(example, (_, value) => (typeof value === 'string' && value.includes('\n…\n') ? pem : value)),
+    JSON.stringify(example, (field, value) => {
+      if (typeof value !== 'string' || !value.includes('…')) return value;
+      return value.includes('\n…\n') ? pem : KEYS[field];
+    }),
   );
 }

@@ -61,6 +61,7 @@ conforms({
     { change: { clientEmail: 'nobody' }, path: 'clientEmail' },
     { change: { privateKey: 'no key' }, path: 'privateKey' },
     { change: { to: 'short' }, path: 'to' },
+    { change: { to: 'a1b2c3d4'.repeat(8) }, path: 'to' },
     { change: { ttlSeconds: 2_419_201 }, path: 'ttlSeconds' },
     { change: { title: '{% if %}' }, path: 'title' },
     { change: { collapseKey: 'a b' }, path: 'collapseKey' },

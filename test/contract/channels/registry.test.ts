@@ -55,8 +55,13 @@ describe('the registry of channels', () => {
     };
     expect(twilio('SMS', 'sms')).toBe('SMS');
     expect(twilio('VOICE', 'voice')).toBe('VOICE');
-    expect(registry.forAddress('EMAIL')?.validateAddress('nonsense')).toEqual(expect.any(String));
-    expect(registry.forAddress('DOWNLOAD')).toBeUndefined();
+    expect(registry.addressProblem('EMAIL', 'nonsense')).toEqual(expect.any(String));
+    expect(registry.addressProblem('EMAIL', 'ada@example.com')).toBeUndefined();
+    const tokens = ['dGVzdC1kZXZpY2U:APA91bHun4MxP5eg', 'ab'.repeat(32), 'https://a.notify.windows.com/w/?token=x'];
+    for (const token of tokens) expect(registry.addressProblem('PUSH', token), token).toBeUndefined();
+    expect(registry.addressProblem('PUSH', 'nonsense')).toContain('registration token');
+    expect(registry.addressProblem('PUSH', 'nonsense')).toContain('channel URI');
+    expect(registry.addressProblem('DOWNLOAD', 'x')).toContain('is not available yet');
   });
 
   it('has adapters that agree with the domain on what acceptance means', () => {
