@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url';
 
 export interface BenchReceiver {
   readonly origin: string;
+  readonly port: number;
   readonly pid: number;
-  /** Requests, and different webhook-ids among them, since the last `forget`. */
+  /** Requests, and different ids of messages among them, since the last `forget`. */
   count(): Promise<{ readonly requests: number; readonly distinct: number }>;
   /** When each webhook-id came first, by `monotonicMs`. */
   arrivals(): Promise<ReadonlyMap<string, number>>;
@@ -19,8 +20,9 @@ export interface BenchReceiver {
 /** What the receiver is asked for while others are measured; each question costs it a few microseconds. */
 const POLL_MS = 20;
 
-export async function startReceiver(): Promise<BenchReceiver> {
-  const child = fork(fileURLToPath(new URL('receiver-main.ts', import.meta.url)), {
+/** @param main the program that receives */
+export async function startReceiver(main = 'receiver-main.ts'): Promise<BenchReceiver> {
+  const child = fork(fileURLToPath(new URL(main, import.meta.url)), {
     execArgv: ['--import', new URL('../scripts/ts-loader.mjs', import.meta.url).href],
     serialization: 'advanced',
   });
@@ -33,6 +35,7 @@ export async function startReceiver(): Promise<BenchReceiver> {
   const count: BenchReceiver['count'] = () => ask('count');
   return {
     origin: `http://127.0.0.1:${port}`,
+    port: port as number,
     pid: child.pid as number,
     count,
     arrivals: async () => new Map(await ask('arrivals')),

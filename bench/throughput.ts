@@ -4,7 +4,7 @@ import { type Load, requestInput } from './workload.js';
 const POLL_MS = 20;
 /** How often the receiver is asked how far it is, while more is requested. More often would cost what is measured. */
 const WATCH_MS = 20;
-/** At this rate, a tenth of what old peers do, something is wrong and waiting longer would not help. */
+/** Posts: a tenth of what old peers do. */
 const SLOWEST_PER_SECOND = 200;
 const PATIENCE_MS = 10_000;
 
@@ -21,6 +21,8 @@ export interface Pressure {
   readonly inFlight: number;
   /** Deliveries requested and not yet received, at most. */
   readonly outstanding: number;
+  /** Below it something is wrong, and waiting longer would not help. Default 200. */
+  readonly slowestPerSecond?: number;
 }
 
 /**
@@ -30,10 +32,10 @@ export interface Pressure {
  */
 export async function throughput(
   load: Load,
-  { deliveries, bulk, inFlight, outstanding }: Pressure,
+  { deliveries, bulk, inFlight, outstanding, slowestPerSecond = SLOWEST_PER_SECOND }: Pressure,
 ): Promise<Throughput> {
   const { waybill, receiver, organizationId } = load;
-  const patienceMs = PATIENCE_MS + (deliveries / SLOWEST_PER_SECOND) * 1_000;
+  const patienceMs = PATIENCE_MS + (deliveries / slowestPerSecond) * 1_000;
   const startedAt = performance.now();
   const elapsed = () => (performance.now() - startedAt) / 1_000;
 
@@ -68,7 +70,8 @@ export async function throughput(
   // The receiver is asked first: counting in the database would take from what is measured.
   await receiver.untilReceived(deliveries, patienceMs);
   for (const deadline = Date.now() + patienceMs; !(await isVisible()); await delay(POLL_MS))
-    if (Date.now() > deadline) throw new Error('the read models do not show all deliveries as DELIVERED');
+    if (Date.now() > deadline)
+      throw new Error(`the read models do not show all deliveries as ${load.settled ?? 'DELIVERED'}`);
   const seconds = elapsed();
 
   const { requests, distinct } = await receiver.count();
@@ -85,7 +88,7 @@ export async function throughput(
         deliveries(filter: $filter, first: 1) { totalCount }
         projections { lagEvents parked }
       }`,
-      { filter: { organizationId, status: ['DELIVERED'] } },
+      { filter: { organizationId, status: [load.settled ?? 'DELIVERED'] } },
     );
     if (projections.some(({ parked }) => parked > 0)) throw new Error('a projection has parked events');
     const isCaughtUp = projections.length > 0 && projections.every(({ lagEvents }) => lagEvents === 0);

@@ -9,6 +9,8 @@ export interface Load {
   readonly receiver: BenchReceiver;
   readonly organizationId: string;
   readonly destinationId: string;
+  /** What a delivery ends as. Default DELIVERED. */
+  readonly settled?: 'SENT';
   /** Default NORMAL. */
   readonly priority?: 'URGENT';
 }
