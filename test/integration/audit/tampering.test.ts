@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
 import type { Audit } from '../../../src/audit/audit.js';
 import { leafOf } from '../../../src/audit/entry.js';
@@ -143,6 +144,36 @@ describe('the first bad entry is named', () => {
     await change(`update audit_keys set verifier = regexp_replace(verifier, '.$', 'x')`);
     expect(await auditor.verify()).toMatchObject({ ok: false, firstBadIndex: 0 });
   });
+});
+
+it('any bit of what is stored of any entry, wherever it is', { timeout: 120_000 }, async () => {
+  const columns = [
+    ['audit_entries', 'hashes'],
+    ['audit_entries', 'positions'],
+    ['audit_entries', 'chain'],
+    ['audit_nodes', 'hashes'],
+    ['audit_trees', 'chain'],
+  ] as const;
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...columns), fc.nat(), fc.nat(), async ([table, column], row, bit) => {
+      const [found] = (
+        await world.sql.query(
+          `select ctid, octet_length(${column}) * 8 as bits from ${table}
+          order by ctid offset $1 % (select count(*)::integer from ${table}) limit 1`,
+          [row],
+        )
+      ).rows;
+      const flip = `update ${table} ${flipped(column, bit % found.bits)} where ctid = '${found.ctid}' returning ctid`;
+      const [now] = (await world.sql.query(flip)).rows;
+      expect(await auditor.verify(), `${table}.${column}, bit ${bit % found.bits}`).toMatchObject({
+        ok: false,
+        firstBadIndex: expect.any(Number),
+      });
+      await world.sql.query(`update ${table} ${flipped(column, bit % found.bits)} where ctid = '${now.ctid}'`);
+    }),
+    { numRuns: 40 },
+  );
+  expect(await auditor.verify()).toMatchObject({ ok: true });
 });
 
 describe('who can change the whole database, and knows how,', () => {
