@@ -244,6 +244,10 @@ export class AppModule {
                 disableDestination: (id, reason) => destinations.note(id, { type: 'DisableDestination', reason }),
                 log: engineLog(logger),
                 suppressed,
+                suppress: async (addressee, { deliveryId, provider, code }) => {
+                  const cause = { reason: 'BOUNCE', by: `provider:${provider}`, happenedAt: new Date() } as const;
+                  await suppressions.suppress(addressee, { ...cause, deliveryId, note: code });
+                },
               },
               {
                 ...config.engine,

@@ -6,8 +6,8 @@ import type { Channel, Instant } from './vocabulary.js';
 export const SUPPRESSION_REASONS = ['MANUAL', 'BOUNCE', 'COMPLAINT', 'OPT_OUT'] as const;
 export type SuppressionReason = (typeof SUPPRESSION_REASONS)[number];
 
-/** Channels whose providers tell of bounces, complaints and people who want no more. */
-export const SUPPRESSIBLE: ReadonlySet<Channel> = new Set<Channel>(['EMAIL', 'SMS', 'VOICE']);
+/** Channels whose providers tell of bounces, complaints, people who want no more and devices that are gone. */
+export const SUPPRESSIBLE: ReadonlySet<Channel> = new Set<Channel>(['EMAIL', 'SMS', 'VOICE', 'PUSH', 'WEB_PUSH']);
 
 interface Suppressed {
   readonly organizationId: string;

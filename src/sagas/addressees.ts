@@ -9,20 +9,30 @@ export type Among = (
   addresses: readonly string[],
 ) => Promise<ReadonlyMap<string, unknown>>;
 
+/** Puts an address on that list, as a provider has said that nobody is there any more. */
+export type Suppress = (
+  addressee: { readonly organizationId: string; readonly channel: Channel; readonly address: string },
+  cause: { readonly deliveryId: string; readonly provider: string; readonly code: string },
+) => Promise<void>;
+
 export interface Addressed {
   /** The channel's own object of the configuration. */
   readonly config: JsonObject;
   readonly content: Content;
 }
 
-/** @returns the message for those who may get it; undefined when nobody is left whom it is for */
+/**
+ * @param bare the route's address, where it is no destination
+ * @returns the message for those who may get it; undefined when nobody is left whom it is for
+ */
 export async function withoutSuppressed(
   { config, content }: Addressed,
   organizationId: string,
   channel: Channel,
   among: Among,
+  bare?: string,
 ): Promise<Addressed | undefined> {
-  const main = listOf(config.recipients ?? config.to);
+  const main = bare === undefined ? listOf(config.recipients ?? config.to) : [bare];
   const { email } = content;
   const copies = [...listOf(config.cc), ...listOf(config.bcc), ...(email?.cc ?? []), ...(email?.bcc ?? [])];
   const suppressed = await among(organizationId, channel, [...main, ...copies]);

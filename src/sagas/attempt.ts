@@ -6,7 +6,7 @@ import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-sta
 import { defaultRetryPolicy, type RetryPolicy, reactionTo } from '../domain/retry-policy.js';
 import { SUPPRESSIBLE } from '../domain/suppression.js';
 import type { ErrorCategory, Failure } from '../domain/vocabulary.js';
-import { type Addressed, type Among, withoutSuppressed } from './addressees.js';
+import { type Addressed, type Among, type Suppress, withoutSuppressed } from './addressees.js';
 import type { Verdict } from './breaker.js';
 import { policyInDoubt, type Unanswered } from './doubts.js';
 import type { Pass } from './route-gate.js';
@@ -34,6 +34,7 @@ export interface AttemptPorts {
   readonly onBug: (error: unknown, deliveryId: string) => void;
   /** Left out where there is no suppression list. */
   readonly suppressed?: Among;
+  readonly suppress?: Suppress;
   /** Where providers reach this instance; without it they are not asked to report. */
   readonly publicUrl?: string;
   /** Fetches what of a request lies outside the log; left out where nothing does. */
@@ -82,7 +83,7 @@ export class Attempts {
       }
       state = { ...state, request };
     }
-    const addressed = await this.#addressed(target, state);
+    const addressed = await this.#addressed(target, state, route.address);
     if (!addressed) {
       pass.end('neutral');
       return await this.#record(work, attempt, { kind: 'rejected', failure: SUPPRESSED }, defaultRetryPolicy);
@@ -104,8 +105,7 @@ export class Attempts {
     const outcome = outcomeOf(sent);
     if (outcome.kind === 'rejected' && isDoubtful(sent, target)) return { attempt, outcome, policy: target.policy };
     const isStored = await this.#record(work, attempt, outcome, target.policy);
-    if (sent.kind === 'rejected' && sent.gone && route.destinationId !== undefined)
-      await this.#ports.disableDestination(route.destinationId, `the receiver answered that it is gone (${sent.code})`);
+    if (sent.kind === 'rejected' && sent.gone) await this.#noteGone(work, route, target, sent.code);
     return isStored;
   }
 
@@ -126,11 +126,12 @@ export class Attempts {
   }
 
   /** Without those who are on the suppression list; undefined when nobody is left. */
-  async #addressed({ adapter, config }: Extract<Target, { ok: true }>, { request }: Existing) {
+  async #addressed({ adapter, config }: Extract<Target, { ok: true }>, { request }: Existing, bare?: string) {
     const { channel } = adapter.describe();
     const { suppressed } = this.#ports;
     if (!suppressed || !SUPPRESSIBLE.has(channel)) return { config, content: request.content };
-    return await withoutSuppressed({ config, content: request.content }, request.organizationId, channel, suppressed);
+    const message = { config, content: request.content };
+    return await withoutSuppressed(message, request.organizationId, channel, suppressed, bare);
   }
 
   async #send(
@@ -174,6 +175,23 @@ export class Attempts {
       clearTimeout(timer);
       this.#running.delete(controller);
     }
+  }
+
+  /** A destination is disabled until somebody updates it; a bare address gets nothing any more. */
+  async #noteGone(
+    { deliveryId, state }: AttemptWork,
+    { destinationId, channel, address }: Leg['routes'][number],
+    { provider }: Extract<Target, { ok: true }>,
+    code: string,
+  ): Promise<void> {
+    const { disableDestination, suppress } = this.#ports;
+    if (destinationId !== undefined)
+      await disableDestination(destinationId, `the receiver answered that it is gone (${code})`);
+    else if (address !== undefined && SUPPRESSIBLE.has(channel))
+      await suppress?.(
+        { organizationId: state.request.organizationId, channel, address },
+        { deliveryId, provider, code },
+      );
   }
 
   /** Where the provider is to report to, where it can. */
@@ -251,8 +269,8 @@ const UNUSABLE: ReadonlySet<ErrorCategory> = new Set([...UNWELL, 'AUTHENTICATION
 const CONTENT_LOST = 'CONTENT_LOST';
 const CONTENT_UNAVAILABLE = 'CONTENT_UNAVAILABLE';
 const OF_CONTENT: ReadonlySet<string> = new Set([CONTENT_LOST, CONTENT_UNAVAILABLE]);
-/** Defects of ours, and calls that we ended ourselves. */
-const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED']);
+/** Defects of ours, calls that we ended ourselves, and addresses that are another provider's. */
+const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED', 'OTHER_PROVIDER']);
 
 const verdictOn = ({ category, code }: Pick<Failure, 'category' | 'code'>, { provider }: Pass): Verdict =>
   (provider ? UNUSABLE : UNWELL).has(category) && !OUR_OWN.has(code) ? 'bad' : 'neutral';

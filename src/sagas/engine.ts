@@ -5,7 +5,7 @@ import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js'
 import { isClosed } from '../domain/delivery-status.js';
 import { type EventCodec, skippedRevisions } from '../event-store/codec.js';
 import { type EventReader, LogUnavailable, type RecordedEvent } from '../event-store/event-store.js';
-import type { Among } from './addressees.js';
+import type { Among, Suppress } from './addressees.js';
 import { Attempts, type Complete } from './attempt.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
@@ -48,6 +48,7 @@ export interface EngineParts {
   readonly log: EngineLog;
   /** Which addresses get nothing any more. Default: none. */
   readonly suppressed?: Among;
+  readonly suppress?: Suppress;
 }
 
 export interface EngineOptions extends PoolOptions, GateOptions {
@@ -135,6 +136,7 @@ export class Engine {
       now: () => this.#now(),
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
       ...(parts.suppressed && { suppressed: parts.suppressed }),
+      ...(parts.suppress && { suppress: parts.suppress }),
       ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),
       complete,
     });

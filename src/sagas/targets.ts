@@ -80,7 +80,11 @@ export class Targets {
     if (!provider)
       return noTarget(name ?? 'unknown', 'NO_PROVIDER', `no provider ${name ?? ''} is configured for ${channel}`);
     const target = this.#target(channel, provider.config, defaultRetryPolicy, provider.name);
-    return target.ok ? { ...target, config: target.adapter.withAddress(target.config, address) } : target;
+    if (!target.ok) return target;
+    // A device token of Apple's means nothing to Google, and would be taken for one of a device that is gone.
+    if (target.adapter.validateAddress(address) !== undefined)
+      return noTarget(provider.name, 'OTHER_PROVIDER', `${provider.name} has no addresses of this kind`);
+    return { ...target, config: target.adapter.withAddress(target.config, address) };
   }
 
   #target(channel: Channel, config: JsonObject, policy: RetryPolicy, provider?: string): Target {

@@ -59,5 +59,17 @@ export class Subjects {
 function normalized(kind: string, address: string): string {
   const text = address.normalize('NFKC').trim();
   if (kind === 'email') return text.toLowerCase();
+  if (kind === 'device') return endpointIn(text) ?? text;
   return kind === 'phone' ? text.replace(/[^+\d]/g, '') : text;
+}
+
+/** A subscription of a browser is JSON, which can be written in many ways; its URL is there once. */
+function endpointIn(text: string): string | undefined {
+  if (!text.startsWith('{')) return undefined;
+  try {
+    const { endpoint } = JSON.parse(text) as { endpoint?: unknown };
+    return typeof endpoint === 'string' ? endpoint : undefined;
+  } catch {
+    return undefined;
+  }
 }
