@@ -19,6 +19,11 @@ export interface AttemptWork {
   readonly state: Existing;
   readonly leg: Leg;
   readonly pass: Pass;
+  /**
+   * Asked right before the call: whoever was stopped or waited for long since it was given the work may have lost it to
+   * another instance, which makes the call itself.
+   */
+  readonly mayBegin: () => Promise<boolean>;
 }
 
 /** How an attempt reaches the rest of the engine. */
@@ -99,6 +104,7 @@ export class Attempts {
       );
       if (!mayStart) return false;
     }
+    if (!(await work.mayBegin())) return false;
     const sent = await this.#send(deliveryId, state, leg, target, addressed);
     if (!sent) return false;
     report(sent, pass);

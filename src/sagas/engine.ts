@@ -31,6 +31,8 @@ const BALANCE_EVERY_MS = 1_000;
 const FOLLOW_AGAIN_MS = 500;
 /** Between two tries of what follows from a state while the log cannot be read. */
 const REACT_AGAIN_MS = 1_000;
+/** Between two looks at a lease that has to be renewed first. */
+const LOOK_AT_LEASE_MS = 250;
 /** With more in memory than this, folding waits until what is far away is stored and gone. */
 const MOST_WHILE_FOLDING = 50_000;
 /** An organization's part of what may be under way, as of the places in a bulkhead. */
@@ -290,6 +292,7 @@ export class Engine {
       // At a shutdown it stays until its last checkpoint.
       if (tenure.partitions.size === 0) this.#tenures.delete(tenure);
       this.#following.delete(following);
+      this.#seeWhetherAllRun();
     });
     this.#following.add(following);
   }
@@ -377,12 +380,17 @@ export class Engine {
   #goLive(tenure: Tenure): void {
     tenure.isLive = true;
     const processes = this.#processes.of(tenure.partitions);
-    if ([...this.#tenures].every(({ isLive }) => isLive)) this.#state = 'running';
+    this.#seeWhetherAllRun();
     this.#parts.log.info('engine runs', { open: processes.length, position: tenure.position.toString() });
     for (const process of processes) {
       this.#declareDoubts(process);
       this.#act(process);
     }
+  }
+
+  /** Also when what was not there yet is another instance's now. */
+  #seeWhetherAllRun(): void {
+    if (this.#state === 'catching-up' && [...this.#tenures].every(({ isLive }) => isLive)) this.#state = 'running';
   }
 
   /** An attempt without an outcome that no running process makes: its provider may or may not have had the call. */
@@ -409,7 +417,8 @@ export class Engine {
     for (const recorded of events) {
       const id = recorded.streamId.slice(STREAMS.length);
       const partition = partitionOf(id);
-      if (!tenure.partitions.has(partition)) continue;
+      // What comes once more was folded, and may have left memory since, with a row.
+      if (!tenure.partitions.has(partition) || recorded.position <= tenure.position) continue;
       // Not in memory and not its first event: it was put aside until due, or had ended. A new one has no row, unless
       // somebody has been here before.
       const process =
@@ -565,7 +574,7 @@ export class Engine {
       // It may have waited in the queue for longer than the lease has lasted.
       const mayBegin = !process.trouble && this.#leases.isOpen(process.partition);
       if (leg && state.tag === 'active' && mayBegin && !this.#isExpired(state))
-        end = await this.#attempts.run({ deliveryId: id, state, leg, pass });
+        end = await this.#attempts.run({ deliveryId: id, state, leg, pass, mayBegin: () => this.#mayBegin(process) });
     } catch (error) {
       if (!this.#stop.signal.aborted)
         this.#parts.log.error('an attempt could not be carried out', { deliveryId: id, err: error });
@@ -579,6 +588,15 @@ export class Engine {
     // A stored outcome frees the leg when it is folded. Without one the delivery has changed its mind meanwhile.
     if (end || !process.busy.delete(number) || this.#processes.get(id) !== process) return;
     this.#act(process);
+  }
+
+  /** While the lease is in doubt it waits: for the lease, or to hear that the delivery is another instance's. */
+  async #mayBegin(process: Process): Promise<boolean> {
+    while (!this.#stop.signal.aborted && this.#processes.get(process.id) === process) {
+      if (this.#leases.isValid(process.partition)) return true;
+      await pause(LOOK_AT_LEASE_MS, this.#stop.signal);
+    }
+    return false;
   }
 
   async #carryOut(process: Process, commands: readonly DeliveryCommand[]): Promise<void> {

@@ -11,12 +11,14 @@ import { shortest } from './shrink.js';
 import { Simulation } from './simulation.js';
 
 const SEEDS = 500;
+/** Found in longer runs: each has shown a fault of the engine that is mended. */
+const BROKE_ONCE = [4_279, 4_354, 22_664, 23_035, 30_635, 31_219];
 
 const run = (seed: number) => new Simulation(planOf(seed, DEFAULT_STEPS)).run();
 
 it(`every invariant holds in ${SEEDS} seeds, which leave nothing out`, { timeout: 1_200_000 }, async () => {
   const counts = new Map<string, number>();
-  for (let seed = 1; seed <= SEEDS; seed++) {
+  for (const seed of [...Array.from({ length: SEEDS }, (_, nth) => nth + 1), ...BROKE_ONCE]) {
     const outcome = await run(seed);
     if (outcome.violation) {
       const best = await shortest(planOf(seed, DEFAULT_STEPS), outcome);

@@ -44,7 +44,8 @@ it.each(['at once', 'one after the other'])(
     const input = { to: [{ channel: 'EMAIL', address: 'ada@example.com', provider: 'smtp' }] } as const;
     const { id, state } = good(await side.deliveries.request({ input, requester: ada }));
     const pass = { end: () => undefined, pause: () => undefined };
-    const work = { deliveryId: id, state: existing(state), leg: legOf(state), pass };
+    const mayBegin = async () => true;
+    const work = { deliveryId: id, state: existing(state), leg: legOf(state), pass, mayBegin };
     let calls = 0;
     const run = () => owner(() => calls++).run(work);
     if (when === 'at once') await Promise.all([run(), run()]);
