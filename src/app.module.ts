@@ -18,6 +18,7 @@ import { DataSubjects } from './commands/data-subjects.js';
 import { Deliveries } from './commands/deliveries.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
 import { Destinations } from './commands/destinations.js';
+import { Downloads } from './commands/downloads.js';
 import type { Forget } from './commands/erasures.js';
 import { CommandExecutor } from './commands/executor.js';
 import { accessId } from './commands/ids.js';
@@ -53,6 +54,7 @@ import { DataSubjectResolver } from './graphql/data-subject.resolver.js';
 import { DeliveryResolver } from './graphql/delivery.resolver.js';
 import { DeliveryPresenter } from './graphql/delivery-presenter.js';
 import { DestinationResolver } from './graphql/destination.resolver.js';
+import { DownloadResolver, PublicUrl } from './graphql/download.resolver.js';
 import { errorFormatter } from './graphql/errors.js';
 import { InboxResolver } from './graphql/inbox.resolver.js';
 import { InboxLive } from './graphql/inbox-live.js';
@@ -84,6 +86,7 @@ import { type ConfiguredProvider, Targets } from './sagas/targets.js';
 import { type AccessLog, LoggedDenials } from './security/access-log.js';
 import { ApiKeys } from './security/api-keys.js';
 import { AdminKey, Authenticator } from './security/authenticator.js';
+import { DownloadLinks } from './security/download-links.js';
 import { InboxTokens } from './security/inbox-tokens.js';
 import { RateLimits } from './security/rate-limits.js';
 import { Tokens } from './security/tokens.js';
@@ -101,6 +104,8 @@ export interface Infrastructure {
   readonly pool: Pool;
   readonly channels: Channels;
   readonly inboxes: Inboxes;
+  readonly downloads: Downloads;
+  readonly downloadLinks: DownloadLinks;
   readonly reads: ReadSide;
   readonly audit: Audit;
   readonly auditHealth: Pick<AuditHealth, 'problem'>;
@@ -177,6 +182,9 @@ export class AppModule {
         { provide: InboxPresence, useValue: presence },
         { provide: InboxLive, useValue: inboxLive },
         { provide: InboxTokens, useValue: inboxTokens },
+        { provide: Downloads, useValue: infrastructure.downloads },
+        { provide: DownloadLinks, useValue: infrastructure.downloadLinks },
+        { provide: PublicUrl, useValue: new PublicUrl(config.publicUrl ?? '') },
         {
           provide: InboxReads,
           useValue: new InboxReads(reads, rows, inboxLive, logHead, readYourWritesTimeoutMs),
@@ -313,6 +321,7 @@ export class AppModule {
         AuditResolver,
         DestinationResolver,
         InboxResolver,
+        DownloadResolver,
         InsightResolver,
         PerformanceResolver,
         OperationsResolver,

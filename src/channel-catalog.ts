@@ -112,8 +112,8 @@ export class PluggedChannels implements ChannelCatalog {
   }
 }
 
-/** A webhook's address is all there is to it, and inboxes are our own; anything else needs somebody to send it. */
-const NEEDS_NOBODY: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'IN_APP']);
+/** A webhook's address is all there is to it, inboxes and downloads are our own; anything else needs somebody to send it. */
+const NEEDS_NOBODY: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'IN_APP', 'DOWNLOAD']);
 
 const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);

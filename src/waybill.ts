@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import type { Server as TlsServer } from 'node:https';
 import { join, resolve } from 'node:path';
@@ -19,6 +20,7 @@ import { type CheckpointChannelSettings, checkpointChannels } from './checkpoint
 import { AccessDirectory } from './commands/access-directory.js';
 import { ApprovalAnswers } from './commands/approval-answers.js';
 import { DestinationDirectory } from './commands/destination-directory.js';
+import { Downloads } from './commands/downloads.js';
 import { Erasures, type Forget } from './commands/erasures.js';
 import { CommandExecutor } from './commands/executor.js';
 import { Inboxes } from './commands/inboxes.js';
@@ -35,6 +37,7 @@ import type { EventStore, EventStoreLocation } from './event-store/event-store.j
 import { KeyedEventStore } from './event-store/keyed-event-store.js';
 import { identityOf } from './event-store/log-identity.js';
 import { closedFields, SealedFields } from './event-store/sealed-fields.js';
+import { removeWhenExpired } from './expired-files.js';
 import { authenticateWith, exportRefusal, exportSources } from './exports.js';
 import { FileRetention } from './file-retention.js';
 import { Authentication } from './graphql/authentication.js';
@@ -44,6 +47,7 @@ import { ReadModels } from './graphql/read-models.js';
 import { keepVariablesAside } from './graphql/variables.js';
 import { explainBodyLimit } from './http/body-limit.js';
 import { serveCallbacks } from './http/callbacks.js';
+import { serveDownloads } from './http/downloads.js';
 import { serveExports } from './http/exports.js';
 import { addSecurityHeaders } from './http/security-headers.js';
 import { followCertificate, MIN_VERSION, readCertificate } from './http/tls.js';
@@ -54,6 +58,7 @@ import { adminKey, openDataDirectory } from './platform/data-directory.js';
 import { openDatabase, openPool } from './platform/database.js';
 import { matchDerivedState } from './platform/derived-state.js';
 import { startPostgres } from './platform/embedded-postgres.js';
+import { EncryptedFiles } from './platform/encrypted-files.js';
 import { NestLogger } from './platform/logger.js';
 import { version } from './platform/version.js';
 import { entities } from './projections/entities.js';
@@ -62,7 +67,9 @@ import { InboxPresence } from './projections/inbox-presence.js';
 import { ReadSide } from './projections/read-side.js';
 import { Engine } from './sagas/engine.js';
 import { StatusWebhooks } from './sagas/status-webhooks.js';
+import { DownloadLinks } from './security/download-links.js';
 import type { KeyTable } from './security/key-table.js';
+import { Passwords } from './security/passwords.js';
 import { trackedMessages } from './tracked-messages.js';
 
 /** A key that does not come in this time is UNAVAILABLE. */
@@ -180,7 +187,16 @@ export class Waybill {
     collector.start();
     closings.push(() => collector.stop());
 
-    const executor = new CommandExecutor(store, new EventCodec(new SealedFields(sealing.dataKeys)));
+    const codec = new EventCodec(new SealedFields(sealing.dataKeys));
+    const executor = new CommandExecutor(store, codec);
+    const files = new EncryptedFiles(resolve(directory.path, config.downloadRoot ?? 'downloads'));
+    closings.push(removeWhenExpired(files, logger.child({ part: 'downloads' })));
+    const passwords = new Passwords();
+    const downloads = new Downloads({
+      ...{ executor, codec, reader: store, shelf: files, newKey: () => randomBytes(32) },
+      hashPassword: (password) => passwords.hash(password),
+    });
+    const downloadLinks = new DownloadLinks(sealing.derived('download links'));
     const inboxes = new Inboxes(executor, sealing.subjects);
     const links = new TrackingLinks({
       publicUrl: config.publicUrl,
@@ -189,6 +205,7 @@ export class Waybill {
     const channels = createChannels({
       links,
       inboxes,
+      downloads,
       allowedNetworks: config.allowedNetworks,
       version: version(),
       localRoot: config.localStorageRoot ?? join(directory.path, 'files'),
@@ -266,6 +283,8 @@ export class Waybill {
         pool,
         channels,
         inboxes,
+        downloads,
+        downloadLinks,
         reads,
         audit: new Audit(pool, identity.id, stored, auditor),
         auditHealth,
@@ -302,6 +321,10 @@ export class Waybill {
       isGenuine: (...link) => links.isGenuine(...link),
       find: trackedMessages((id) => executor.load(delivery, id), app.get(DestinationDirectory), links),
       onTrouble: (error) => logger.warn({ err: error }, 'what somebody did with a message could not be noted'),
+    });
+    serveDownloads(app.getHttpAdapter().getInstance(), {
+      ...{ downloads, passwords, files, links: downloadLinks },
+      accessLog: accessLogOf({ logger, accessRecorder }),
     });
     await serveCallbacks(app.getHttpAdapter().getInstance(), {
       reports: app.get(ProviderReports),

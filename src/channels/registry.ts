@@ -4,6 +4,7 @@ import { ApnsAdapter } from './adapters/apns.js';
 import { AzureAdapter } from './adapters/azure.js';
 import { BirdAdapter } from './adapters/bird.js';
 import { ConnectAdapter } from './adapters/connect.js';
+import { DownloadAdapter } from './adapters/download.js';
 import { FcmAdapter } from './adapters/fcm.js';
 import { GcsAdapter } from './adapters/gcs.js';
 import { InAppAdapter } from './adapters/inapp.js';
@@ -25,6 +26,7 @@ import { WebhookAdapter } from './adapters/webhook.js';
 import { WebPushAdapter } from './adapters/webpush.js';
 import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
+import type { DownloadsPort } from './downloads.js';
 import { Egress, type EgressOptions } from './egress.js';
 import type { InboxPort } from './inbox.js';
 import type { TrackingLinks } from './tracking.js';
@@ -116,6 +118,7 @@ export interface ChannelParts {
   readonly version?: string;
   readonly localRoot?: string;
   readonly inboxes?: InboxPort;
+  readonly downloads?: DownloadsPort;
   /** For links in e-mail that tell of openings and clicks. */
   readonly links?: TrackingLinks;
 }
@@ -126,6 +129,7 @@ export function createChannels({
   localRoot = 'files',
   links,
   inboxes,
+  downloads,
   ...options
 }: EgressOptions & ChannelParts): Channels {
   const egress = new Egress(options);
@@ -159,6 +163,7 @@ export function createChannels({
     new WnsAdapter(egress),
     new InAppAdapter(inboxes),
     new WebPushAdapter(egress),
+    new DownloadAdapter(downloads),
   ]);
   const close = async () => {
     smtp.close();

@@ -20,8 +20,14 @@ export type Channel = (typeof CHANNELS)[number];
 export const PRIORITIES = ['URGENT', 'HIGH', 'NORMAL', 'LOW'] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
-/** Where the receiver itself answers, so that what it accepts has arrived. An inbox is Waybill's own. */
-export const CONFIRMED_BY_ACCEPTANCE: ReadonlySet<Channel> = new Set<Channel>(['WEBHOOK', 'SFTP', 'STORAGE', 'IN_APP']);
+/** Where the receiver itself answers, so that what it accepts has arrived. Inboxes and downloads are Waybill's own. */
+export const CONFIRMED_BY_ACCEPTANCE: ReadonlySet<Channel> = new Set<Channel>([
+  'WEBHOOK',
+  'SFTP',
+  'STORAGE',
+  'IN_APP',
+  'DOWNLOAD',
+]);
 
 /** SENT: the provider accepted it. DELIVERED: confirmed (for webhook, SFTP and storage, acceptance is confirmation). */
 export const STATUSES = [

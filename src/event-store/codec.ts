@@ -85,6 +85,9 @@ const steps: Readonly<Record<string, readonly Upcast[]>> = {
   InboxMessageStored: [],
   InboxMessageRead: [],
   InboxMessageUnread: [],
+  DownloadOffered: [],
+  DownloadAccessed: [],
+  DownloadRefused: [],
 };
 
 const schemas: ReadonlyMap<string, readonly Upcast[]> = new Map(Object.entries(steps));
@@ -253,12 +256,15 @@ const nobody: Owner = { streamId: '' };
 export const subjectOfOrganization = (organizationId: string): string => `organization:${organizationId}`;
 export const subjectOfDestination = (destinationId: string): string => `destination:${destinationId}`;
 
+/** Events that say themselves whose they are. */
+const SEALED_AS_TOLD: ReadonlySet<string> = new Set(['AddressSuppressed', 'InboxMessageStored', 'DownloadOffered']);
+
 /** Everybody whose key the events need. @param subject whose they are, where they do not say so themselves */
 export function subjectsOf(events: readonly DomainEvent[], organizationId: string, subject: string): Subject[] {
   const [first] = events;
   if (first?.type !== 'DeliveryRequested') {
     // What is said of a person's legal hold or erasure is not sealed, and must not make the person a key.
-    const isSealed = first?.type === 'AddressSuppressed' || first?.type === 'InboxMessageStored';
+    const isSealed = first !== undefined && SEALED_AS_TOLD.has(first.type);
     const { subject: own } = (isSealed ? first.data : {}) as { readonly subject?: string };
     return [{ subject: own ?? subject, organizationId }];
   }

@@ -14,6 +14,8 @@ import type { JsonObject } from '../domain/vocabulary.js';
  * | AttemptSucceeded | `warning` | the delivery's |
  * | AddressSuppressed | `address` | the person's |
  * | InboxMessageStored | `content` | the person's |
+ * | DownloadOffered | `files`, `fileKey`, `password` | the delivery's |
+ * | DownloadAccessed, DownloadRefused | `address` of whoever came | the delivery's |
  * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
  */
 
@@ -52,6 +54,16 @@ export function takeOut(
       return { clear, parts: [{ subject, fields: { warning } as JsonObject }] };
     }
     case 'AddressSuppressed': {
+      const { address, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { address } as JsonObject }] };
+    }
+    case 'DownloadOffered': {
+      const { files, fileKey, password, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { files, fileKey, password } as JsonObject }] };
+    }
+    case 'DownloadAccessed':
+    case 'DownloadRefused': {
+      if (data.address === undefined) return undefined;
       const { address, ...clear } = data;
       return { clear, parts: [{ subject, fields: { address } as JsonObject }] };
     }
@@ -123,6 +135,11 @@ export function putBack(type: string, data: JsonObject, opened: readonly (JsonOb
       return { ...clear, warning: opened[0]?.warning ?? ERASED };
     case 'AddressSuppressed':
       return { ...clear, address: opened[0]?.address ?? ERASED };
+    case 'DownloadOffered':
+      return { ...clear, ...opened[0] };
+    case 'DownloadAccessed':
+    case 'DownloadRefused':
+      return { ...clear, address: opened[0]?.address ?? ERASED };
     case 'InboxMessageStored':
       return { ...clear, content: opened[0]?.content ?? { text: ERASED } };
     default:
@@ -145,6 +162,10 @@ export function leaveClosed(type: string, data: JsonObject, token: (part: number
       return { ...clear, warning: token(0) };
     case 'AddressSuppressed':
       return { ...clear, address: token(0) };
+    case 'DownloadOffered':
+    case 'DownloadAccessed':
+    case 'DownloadRefused':
+      return clear;
     case 'InboxMessageStored':
       return { ...clear, content: { sealed: token(0) } };
     default:

@@ -260,6 +260,11 @@ const schema = z.strictObject({
   dataDir: z.string().min(1, 'must not be empty').default('.waybill'),
   /** Default `files` in the data directory: where destinations of local storage put their files. */
   localStorageRoot: z.string().min(1, 'must not be empty').optional(),
+  /**
+   * Default `downloads` in the data directory: where files behind links lie until they expire. Instances that answer at one
+   * address share it.
+   */
+  downloadRoot: z.string().min(1, 'must not be empty').optional(),
   /** Default none: plain HTTP. PEM files; renewed ones are taken into use without a restart. */
   tls: z.strictObject({ certFile: z.string().min(1), keyFile: z.string().min(1) }).optional(),
   /** Default none. Reverse proxies whose X-Forwarded-For is believed. */

@@ -37,6 +37,7 @@ export type Target =
 /** Channels a bare address needs no configured provider for: the address says it all. */
 const SELF_CONTAINED: Partial<Record<Channel, (address: string) => JsonObject>> = {
   WEBHOOK: (url) => ({ webhook: { url } }),
+  DOWNLOAD: (seconds) => ({ download: { expiresInSeconds: Number(seconds) } }),
   IN_APP: (recipient) => ({ inApp: { recipient } }),
 };
 

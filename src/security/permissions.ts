@@ -104,6 +104,8 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.markInboxRead': needs('authenticated'),
   'Mutation.markInboxUnread': needs('authenticated'),
   'Subscription.inboxChanged': needs('authenticated'),
+  // Whoever has the link has the file.
+  'Query.downloads': sensitive('VIEW_DELIVERY'),
   'Query.inboxPresence': needs('VIEW_DELIVERY'),
   // VIEW_DELIVERY as well: that is checked where it is made.
   'Mutation.createInboxToken': sensitive('CREATE_DELIVERY'),

@@ -4,6 +4,7 @@ import type { DataSubjectEvent } from '../../src/domain/data-subject.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import type { DestinationEvent } from '../../src/domain/destination.js';
 import type { DisposalEvent } from '../../src/domain/disposal.js';
+import type { DownloadEvent } from '../../src/domain/download.js';
 import type { InboxEvent } from '../../src/domain/inbox.js';
 import type { ProviderEvent } from '../../src/domain/provider.js';
 import type { RetentionEvent } from '../../src/domain/retention.js';
@@ -21,6 +22,7 @@ type Event =
   | DeliveryEvent
   | DestinationEvent
   | DisposalEvent
+  | DownloadEvent
   | InboxEvent
   | ProviderEvent
   | RetentionEvent
@@ -165,6 +167,17 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
     ...{ organizationId: uuid, retention: text, keep: text, firstWeek: text, lastWeek: text },
     ...{ keys: fc.array(text), by: text },
   }),
+  DownloadOffered: fc.record({
+    ...{ organizationId: uuid, subject: fc.constant('ada'), deliveryId: uuid, place: text, expiresAt: instant },
+    ...{ maxUses: some, isViewOnly: fc.boolean(), hasPassword: fc.boolean(), fileKey: text },
+    files: fc.array(fc.record({ name: text, contentType: text, bytes: some })),
+    password: fc.record({ salt: text, hash: text }),
+  }),
+  DownloadAccessed: fc.record(
+    { file: some, use: some, isCounted: fc.boolean(), mode: fc.constantFrom('view', 'download'), address: text },
+    { requiredKeys: ['file', 'use', 'isCounted', 'mode'] },
+  ),
+  DownloadRefused: fc.record({ address: text }, { requiredKeys: [] }),
   InboxMessageStored: fc.record({
     organizationId: uuid,
     subject: fc.constant('ada'),

@@ -61,7 +61,7 @@ describe('the registry of channels', () => {
     for (const token of tokens) expect(registry.addressProblem('PUSH', token), token).toBeUndefined();
     expect(registry.addressProblem('PUSH', 'nonsense')).toContain('registration token');
     expect(registry.addressProblem('PUSH', 'nonsense')).toContain('channel URI');
-    expect(registry.addressProblem('DOWNLOAD', 'x')).toContain('is not available yet');
+    expect(new ChannelRegistry([]).addressProblem('DOWNLOAD', 'x')).toContain('is not available yet');
   });
 
   it('has adapters that agree with the domain on what acceptance means', () => {

@@ -1,0 +1,34 @@
+import type { Instant } from '../domain/vocabulary.js';
+import type { PlacedFile } from './files.js';
+
+/** What puts files behind a link: Waybill's own downloads, plugged in at the top of the application. */
+export interface DownloadsPort {
+  /**
+   * Resolves when the files are on the disk and the offer is recorded. The same key offers them once.
+   *
+   * @throws when disk or log are out of reach
+   */
+  offer(download: NewDownload, key: string): Promise<{ readonly id: string }>;
+}
+
+export interface NewDownload {
+  readonly organizationId: string;
+  readonly deliveryId: string;
+  readonly files: readonly PlacedFile[];
+  readonly expiresAt: Instant;
+  readonly password?: string;
+  readonly maxUses?: number;
+  readonly isViewOnly: boolean;
+}
+
+/** What browsers show without running anything of it. */
+export const VIEWABLE: ReadonlySet<string> = new Set([
+  'application/pdf',
+  'image/png',
+  'image/jpeg',
+  'image/gif',
+  'image/webp',
+  'text/plain',
+]);
+
+export const mediaType = (contentType: string): string => (contentType.split(';')[0] ?? '').trim().toLowerCase();
