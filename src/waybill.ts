@@ -13,6 +13,7 @@ import { readVerifiers } from './audit/checkpoint-store.js';
 import { AuditHealth } from './audit/health.js';
 import { Publications } from './audit/publications.js';
 import { AuditWorkerHost } from './audit/worker-host.js';
+import { callersWith } from './audit-callers.js';
 import { callbackDoors } from './callback-doors.js';
 import { createChannels } from './channels/registry.js';
 import { TrackingLinks } from './channels/tracking.js';
@@ -265,7 +266,7 @@ export class Waybill {
     );
     const reads = new ReadSide(database, projections, { reader: stored, codec: new EventCodec(closedFields) });
 
-    const accessRecorder = new AccessRecorder(stored, new EventCodec(), auditLog);
+    const accessRecorder = new AccessRecorder(stored, new EventCodec(new SealedFields(sealing.dataKeys)), auditLog);
     closings.push(() => accessRecorder.stop());
 
     const certificate = config.tls && readCertificate(config.tls);
@@ -286,7 +287,7 @@ export class Waybill {
         downloads,
         downloadLinks,
         reads,
-        audit: new Audit(pool, identity.id, stored, auditor),
+        audit: new Audit(pool, identity.id, stored, auditor, callersWith(sealing.dataKeys)),
         auditHealth,
         publications,
         accessRecorder,

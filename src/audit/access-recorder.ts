@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { keptSubject } from '../domain/retention.js';
 import type { Instant } from '../domain/vocabulary.js';
-import type { EventCodec } from '../event-store/codec.js';
+import { type EventCodec, type Subject, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventStore, NewEvent } from '../event-store/event-store.js';
 import { ACCESS_RECORDED } from './entry.js';
 
@@ -30,7 +31,7 @@ export interface AccessRecorderLog {
 }
 
 /** The stream of what was asked for, so that it is found with what was recorded there; else what the caller said. */
-function subjectOf(action: string, resource: string): string {
+function streamOf(action: string, resource: string): string {
   const [category] = /delivery|destination/i.exec(action) ?? [];
   return category === undefined ? resource : `${category.toLowerCase()}-${resource.toLowerCase()}`;
 }
@@ -43,7 +44,11 @@ const MOST_AT_ONCE = 1_000;
 const TRY_AGAIN_MS = 1_000;
 const LONGEST_TEXT = 512;
 
+/** Callers' addresses are kept as the organization's retention says for this class. */
+const RETENTION = 'access';
+
 interface Waiting {
+  readonly id: string;
   readonly access: RecordedAccess;
   readonly at: Instant;
   count: number;
@@ -78,7 +83,7 @@ export class AccessRecorder {
     const known = this.#waiting.get(key);
     if (known) known.count++;
     else if (this.#waiting.size >= MOST_WAITING) this.#unrecorded++;
-    else this.#waiting.set(key, { access, at: new Date().toISOString(), count: 1 });
+    else this.#waiting.set(key, { id: randomUUID(), access, at: new Date().toISOString(), count: 1 });
     this.#timer ??= setTimeout(() => this.#write(), DELAY_MS);
   }
 
@@ -103,44 +108,53 @@ export class AccessRecorder {
     while (this.#waiting.size > 0 || this.#unrecorded > 0) {
       const batch = [...this.#waiting].slice(0, MOST_AT_ONCE);
       for (const [key] of batch) this.#waiting.delete(key);
-      const events = batch.map(([, waiting]) => this.#eventOf(waiting));
+      const accesses = batch.map(([, waiting]) => waiting);
       if (this.#unrecorded > 0) {
         const access = { action: 'more', outcome: 'denied', reason: 'unrecorded' } as const;
-        events.push(this.#eventOf({ access, at: new Date().toISOString(), count: this.#unrecorded }));
+        accesses.push({ id: randomUUID(), access, at: new Date().toISOString(), count: this.#unrecorded });
         this.#unrecorded = 0;
       }
-      if (!(await this.#appended(events))) return;
+      if (!(await this.#appended(accesses))) return;
     }
   }
 
   /** Tries until it is done: the same events at the same place are stored once. */
-  async #appended(events: readonly NewEvent[]): Promise<boolean> {
+  async #appended(accesses: readonly Waiting[]): Promise<boolean> {
     for (;;) {
       try {
+        const keys = this.#codec.prepare(accesses.map(subjectOf));
+        if (keys) await keys;
+        const events = accesses.map((access) => this.#eventOf(access));
         const result = await this.#store.append(this.#stream, this.#revision ?? 'no-stream', events);
         if (!result.ok) throw new Error(`somebody else writes to ${this.#stream}`);
         this.#revision = result.revision;
         return true;
       } catch (error) {
-        this.#log.warn({ err: error, accesses: events.length }, 'accesses could not be recorded');
+        this.#log.warn({ err: error, accesses: accesses.length }, 'accesses could not be recorded');
         if (this.#isStopping) return false;
         await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
       }
     }
   }
 
-  #eventOf({ access, at, count }: Waiting): NewEvent {
+  #eventOf(waiting: Waiting): NewEvent {
+    const { id, access, at, count } = waiting;
     const { actor = 'unknown', organizationId = '', ...rest } = access;
     const data: AccessRecorded['data'] = {
       action: rest.action,
       outcome: rest.outcome,
-      ...(rest.resource !== undefined && { resource: subjectOf(rest.action, rest.resource).slice(0, LONGEST_TEXT) }),
+      ...(rest.resource !== undefined && { resource: streamOf(rest.action, rest.resource).slice(0, LONGEST_TEXT) }),
       ...(rest.ip !== undefined && { ip: rest.ip }),
       ...(rest.reason !== undefined && { reason: rest.reason }),
       ...(count > 1 && { count }),
     };
-    const id = randomUUID();
     const event: AccessRecorded = { type: ACCESS_RECORDED, at, data };
-    return this.#codec.encode(event, id, { organizationId, commandId: id, actor });
+    const owner = { streamId: this.#stream, subject: subjectOf(waiting).subject };
+    return this.#codec.encode(event, id, { organizationId, commandId: id, actor }, owner);
   }
+}
+
+/** Whose key protects the caller's address: the organization's, for one week; the installation's where there is none. */
+function subjectOf({ access: { organizationId = '' }, at }: Waiting): Subject {
+  return { subject: keptSubject(subjectOfOrganization(organizationId), RETENTION, new Date(at)), organizationId };
 }

@@ -6,7 +6,7 @@ import { newestCheckpoint, wantCheckpoint } from './checkpoint-store.js';
 import { type AuditProof, type ProofRequest, proofOf } from './proofs.js';
 import { readHead, type Sql } from './store.js';
 import type { AuditRunner } from './task.js';
-import { Trail } from './trail.js';
+import { type CallerOf, Trail } from './trail.js';
 import type { AuditVerification } from './verification.js';
 
 /** Nothing can be answered for now; nothing is wrong with what was asked. */
@@ -26,12 +26,12 @@ export class Audit {
   readonly #reader: EventReader;
   #verifying: Promise<AuditVerification> | undefined;
 
-  constructor(sql: Sql, log: string, reader: EventReader, runner: AuditRunner) {
+  constructor(sql: Sql, log: string, reader: EventReader, runner: AuditRunner, callerOf: CallerOf) {
     this.#sql = sql;
     this.#log = log;
     this.#reader = reader;
     this.#runner = runner;
-    this.trail = new Trail(sql, log, reader);
+    this.trail = new Trail(sql, log, reader, callerOf);
     this.bundles = new Bundles(sql, log, reader);
   }
 

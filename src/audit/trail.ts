@@ -41,6 +41,9 @@ export interface TrailPage {
   readonly next: number | undefined;
 }
 
+/** The caller's address that an access tells of, opened; null where there is none. */
+export type CallerOf = (event: RecordedEvent) => Promise<string | null>;
+
 /** Rows that one page reads at most, of 256 entries each; the next page goes on from there. */
 const MAX_ROWS = 64;
 const ROWS_AT_ONCE = 4;
@@ -53,11 +56,13 @@ export class Trail {
   readonly #sql: Sql;
   readonly #log: string;
   readonly #reader: EventReader;
+  readonly #callerOf: CallerOf;
 
-  constructor(sql: Sql, log: string, reader: EventReader) {
+  constructor(sql: Sql, log: string, reader: EventReader, callerOf: CallerOf) {
     this.#sql = sql;
     this.#log = log;
     this.#reader = reader;
+    this.#callerOf = callerOf;
   }
 
   /** @param before exclusive; undefined for the newest */
@@ -78,7 +83,7 @@ export class Trail {
         for (const entry of await this.#entriesOf(row, Math.min(end, Number.MAX_SAFE_INTEGER))) {
           if (!isWanted(entry.event)) continue;
           if (entries.length === first) return { entries, next: (entries.at(-1) as TrailEntry).index };
-          entries.push(shown(entry.event, entry.index));
+          entries.push(shown(entry.event, entry.index, await this.#callerOf(entry.event)));
         }
         end = Math.min(end, row.row * ROW_ENTRIES);
       }
@@ -150,14 +155,14 @@ function predicate({ actor, from, to }: TrailFilter, subject: string | undefined
   };
 }
 
-function shown(event: RecordedEvent, index: number): TrailEntry {
+function shown(event: RecordedEvent, index: number, address: string | null): TrailEntry {
   const { data, type, position, created } = event;
   const { organizationId, actor, subject } = factsOf(event);
   const access = type === ACCESS_RECORDED ? data : {};
   return {
     ...{ index, position, recordedAt: created, organizationId: organizationId ?? null, actor: actor ?? null },
     ...{ action: textOf(access.action) ?? type, subject, outcome: textOf(access.outcome) },
-    ...{ reason: textOf(access.reason) ?? textOf(data.reason), address: textOf(access.ip) },
+    ...{ reason: textOf(access.reason) ?? textOf(data.reason), address },
     ...{ leafHash: leafHash(leafOf(event)).toString('base64'), data },
   };
 }

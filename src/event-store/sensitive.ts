@@ -17,6 +17,8 @@ import type { JsonObject } from '../domain/vocabulary.js';
  * | DownloadOffered | `files`, `fileKey`, `password` | the delivery's |
  * | DownloadAccessed, DownloadRefused | `address` of whoever came | the delivery's |
  * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
+ * | AccessRecorded | `ip`, the caller's address | the organization's, by the week, of the class `access` |
+ * | ApiKeyCreated | `name`, which people give | the organization's |
  */
 
 /** What is shown where something was that nobody can read any more. */
@@ -70,6 +72,15 @@ export function takeOut(
     case 'InboxMessageStored': {
       const { content, ...clear } = data;
       return { clear, parts: [{ subject, fields: { content } as JsonObject }] };
+    }
+    case 'AccessRecorded': {
+      if (data.ip === undefined) return undefined;
+      const { ip, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { ip } as JsonObject }] };
+    }
+    case 'ApiKeyCreated': {
+      const { name, ...clear } = data;
+      return { clear, parts: [{ subject, fields: { name } as JsonObject }] };
     }
     case 'DestinationCreated':
     case 'DestinationUpdated':
@@ -133,6 +144,10 @@ export function putBack(type: string, data: JsonObject, opened: readonly (JsonOb
       return { ...clear, failure: { ...(clear.failure as JsonObject), message: opened[0]?.message ?? ERASED } };
     case 'AttemptSucceeded':
       return { ...clear, warning: opened[0]?.warning ?? ERASED };
+    case 'AccessRecorded':
+      return { ...clear, ip: opened[0]?.ip ?? ERASED };
+    case 'ApiKeyCreated':
+      return { ...clear, name: opened[0]?.name ?? ERASED };
     case 'AddressSuppressed':
       return { ...clear, address: opened[0]?.address ?? ERASED };
     case 'DownloadOffered':
@@ -160,6 +175,9 @@ export function leaveClosed(type: string, data: JsonObject, token: (part: number
       return { ...clear, failure: { ...(clear.failure as JsonObject), message: token(0) } };
     case 'AttemptSucceeded':
       return { ...clear, warning: token(0) };
+    case 'AccessRecorded':
+    case 'ApiKeyCreated':
+      return clear;
     case 'AddressSuppressed':
       return { ...clear, address: token(0) };
     case 'DownloadOffered':

@@ -63,7 +63,7 @@ it('is whole, and leads to a bundle that is right', { timeout: 90_000 }, async (
       { problem: (problem) => problem !== undefined && problems.push(problem) },
     );
     task.start();
-    return { task, audit: new Audit(sql, log, store, task) };
+    return { task, audit: new Audit(sql, log, store, task, async () => null) };
   };
   await record(700);
   const first = begin();

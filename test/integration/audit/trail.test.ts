@@ -9,6 +9,7 @@ import { isConsistent, rootFromInclusion } from '../../../src/audit/merkle.js';
 import type { TrailFilter } from '../../../src/audit/trail.js';
 import type { Organizations } from '../../../src/domain/vocabulary.js';
 import { EventCodec } from '../../../src/event-store/codec.js';
+import { SealedFields } from '../../../src/event-store/sealed-fields.js';
 import { AuditWorld } from './world.js';
 
 let world: AuditWorld;
@@ -29,7 +30,7 @@ beforeAll(async () => {
   await delay(20);
   middle = new Date();
   await delay(20);
-  const accesses = new AccessRecorder(world.log, new EventCodec(), { warn: console.warn });
+  const accesses = new AccessRecorder(world.log, new EventCodec(new SealedFields(world.keys)), { warn: console.warn });
   const denied = { actor: 'eve', action: 'Query.delivery', outcome: 'denied', resource: delivery } as const;
   for (let n = 0; n < 5; n++) accesses.record({ ...denied, organizationId: 'a', ip: '192.0.2.7', reason: 'tenant' });
   accesses.record({ action: 'authenticate', outcome: 'denied', reason: 'credentials' });
@@ -73,6 +74,9 @@ it('is found by actor, delivery, organization and time, and shows nobody what is
     { index: 1, actor: 'ada' },
     { index: 0, subject: `delivery-${delivery}` },
   ]);
+  // Where from is personal: it is opened for who asks, and lies sealed in the log.
+  expect((await all({ delivery }))[1]?.data).toMatchObject({ count: 5, sealed: [{ key: expect.any(String) }] });
+  for (const { data } of await world.log.readAll(0n, 10_000)) expect(JSON.stringify(data)).not.toContain('192.0.2.7');
   expect(await all({}, ['b'])).toHaveLength(40);
   expect(await all({ actor: 'ada' }, ['b'])).toEqual([]);
   expect(await all({ from: middle }, 'all', 100)).toHaveLength(203);

@@ -8,10 +8,12 @@ import { CheckpointFiles } from '../../../src/audit/checkpoint-files.js';
 import { readVerifiers } from '../../../src/audit/checkpoint-store.js';
 import { Publications } from '../../../src/audit/publications.js';
 import { AuditTask } from '../../../src/audit/task.js';
+import { callersWith } from '../../../src/audit-callers.js';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
 import type { NewEvent } from '../../../src/event-store/event-store.js';
 import { writeDurably } from '../../../src/platform/data-directory.js';
 import { openDatabase } from '../../../src/platform/database.js';
+import { MemoryKeys } from '../../support/keys.js';
 import { temporaryFolder } from '../../support/logs.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
@@ -19,6 +21,7 @@ import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 export class AuditWorld {
   readonly logId = randomUUID();
   readonly problems: string[] = [];
+  readonly keys = new MemoryKeys();
   readonly #tasks: AuditTask[] = [];
 
   private constructor(
@@ -54,7 +57,7 @@ export class AuditWorld {
     const task = this.#task({ owner, checkpointEntries, folder: 'published' }, (note) => publications.offer(note));
     this.#tasks.push(task);
     task.start();
-    const audit = new Audit(this.sql, this.logId, this.log, task);
+    const audit = new Audit(this.sql, this.logId, this.log, task, callersWith(this.keys));
     const stop = async () => {
       await task.stop();
       await publications.stop();
@@ -65,7 +68,7 @@ export class AuditWorld {
   /** Somebody who only asks. @param folder what was published; default nothing */
   auditor(folder = 'nothing'): Audit {
     const task = this.#task({ owner: randomUUID(), checkpointEntries: 1, folder }, () => undefined);
-    return new Audit(this.sql, this.logId, this.log, task);
+    return new Audit(this.sql, this.logId, this.log, task, callersWith(this.keys));
   }
 
   #task(settings: { owner: string; checkpointEntries: number; folder: string }, checkpoint: (note: string) => void) {
