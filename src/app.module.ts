@@ -64,7 +64,7 @@ import { LiveSockets } from './graphql/live-sockets.js';
 import { OperationsResolver } from './graphql/operations.resolver.js';
 import { PerformanceResolver } from './graphql/performance.resolver.js';
 import { ProviderResolver } from './graphql/provider.resolver.js';
-import { guardQueries } from './graphql/query-limits.js';
+import { guardQueries, guardSubscriptions } from './graphql/query-limits.js';
 import { ReadModels } from './graphql/read-models.js';
 import { isOrganization } from './graphql/request-context.js';
 import { RetentionResolver } from './graphql/retention.resolver.js';
@@ -386,6 +386,8 @@ function graphql({ config, logger }: Infrastructure, authentication: Authenticat
     }) as never,
     hooks: {
       preParsing: authentication.guard,
+      preSubscriptionParsing: authentication.guard,
+      preSubscriptionExecution: guardSubscriptions(config.limits),
       preExecution: guardQueries({ ...config.limits, introspection: config.introspection }),
     },
     graphiql: false,

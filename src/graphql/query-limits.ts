@@ -49,6 +49,17 @@ export function guardQueries({ maxQueryCost: most, maxMutations, introspection }
   };
 }
 
+/** The same for what a subscription asks for with each event. None of it is a page, so its variables change nothing. */
+export function guardSubscriptions({ maxQueryCost: most }: Pick<QueryLimits, 'maxQueryCost'>) {
+  return async (schema: GraphQLSchema, document: DocumentNode): Promise<void> => {
+    const definitions = document.definitions.map((each) =>
+      each.kind === 'OperationDefinition' ? { ...each, variableDefinitions: [] } : each,
+    );
+    const cost = costOf({ schema, document: { ...document, definitions } });
+    if (cost > most) throw tooMuch(cost, most);
+  };
+}
+
 /** How many writes a document asks for, fragments and aliases included, and whether it asks for the schema. */
 function rootFields({ definitions }: DocumentNode): { mutations: number; introspects: boolean } {
   const fragments = new Map<string, SelectionSetNode>();
