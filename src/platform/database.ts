@@ -23,6 +23,7 @@ import { Retention1793000000000 } from './migrations/1793000000000-retention.js'
 import { ReadingCheckpoints1795000000000 } from './migrations/1795000000000-reading-checkpoints.js';
 import { Engagement1795100000000 } from './migrations/1795100000000-engagement.js';
 import { AnalystViews1795200000000 } from './migrations/1795200000000-analyst-views.js';
+import { FiltersUseTheirIndexes1797000000000 } from './migrations/1797000000000-filters-use-their-indexes.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -64,6 +65,7 @@ const migrations = [
   ReadingCheckpoints1795000000000,
   Engagement1795100000000,
   AnalystViews1795200000000,
+  FiltersUseTheirIndexes1797000000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

@@ -95,6 +95,18 @@ it('a query that fails gives its connection back, whole', async () => {
   expect(await rowsSeenBy([MINE], 'deliveries')).toHaveLength(1);
 });
 
+it.each([
+  ['deliveries_by_tag', `tags @> array['x']::text[] and tags <> '{}'`],
+  ['deliveries_by_destination', `destination_ids @> array['${HOOK}']::uuid[] and destination_ids <> '{}'`],
+])('%s is of use to readers', async (index, condition) => {
+  const plan = await world.reads.as([MINE], async (runner) => {
+    await runner.query('set local enable_seqscan = off');
+    await runner.query('set local enable_indexscan = off');
+    return (await runner.query(`explain select id from deliveries where ${condition}`)) as object[];
+  });
+  expect(JSON.stringify(plan)).toContain(index);
+});
+
 it('a cursor belongs to its organization', async () => {
   const queries = new DeliveryQueries(world.reads);
   const { edges } = await queries.list({}, [THEIRS]);
