@@ -1,5 +1,5 @@
 import type { WaybillProcess } from '../test/support/waybill-process.js';
-import { MAIL_LOGIN, PATHS, type Receivers, SIEM_TOKEN } from './receivers.js';
+import { MAIL_LOGIN, PATHS, REGISTRY_LOGIN, type Receivers, SIEM_TOKEN } from './receivers.js';
 
 /** The hospital of the tutorials: where it sends things, and what it sends. */
 
@@ -13,6 +13,9 @@ export interface Destinations {
   readonly pharmacyWebhook: string;
   readonly pagerWebhook: string;
   readonly archiveWebhook: string;
+  readonly registrySftp: string;
+  readonly auditFolder: string;
+  readonly auditorDownload: string;
   /** The secrets that webhooks are signed with, by path: each was shown once, when its destination was made. */
   readonly signingSecrets: ReadonlyMap<string, string>;
 }
@@ -23,7 +26,12 @@ const QUICK = { strategy: 'FIXED', initialDelayMs: 250, jitter: 0 };
 export async function createDestinations(waybill: WaybillProcess, receivers: Receivers): Promise<Destinations> {
   const signingSecrets = new Map<string, string>();
 
-  const create = async (label: string, type: 'EMAIL' | 'WEBHOOK', config: object, retry?: object) => {
+  const create = async (
+    label: string,
+    type: 'DOWNLOAD' | 'EMAIL' | 'SFTP' | 'STORAGE' | 'WEBHOOK',
+    config: object,
+    retry?: object,
+  ) => {
     const { createDestination } = await waybill.ask<{ createDestination: { id: string; signingSecret?: string } }>(
       `mutation ($input: DestinationInput!) { createDestination(input: $input) { id signingSecret } }`,
       { input: { organizationId: ORGANIZATION, label, type, config, retry } },
@@ -50,6 +58,9 @@ export async function createDestinations(waybill: WaybillProcess, receivers: Rec
     onCallEmail: await email('Security On-Call', ON_CALL_EMAIL),
     pharmacyWebhook: await webhook('Pharmacy System', at(PATHS.pharmacy), {}, { ...QUICK, maxAttempts: 5 }),
     pagerWebhook: await webhook('Pager Gateway', `${receivers.deadOrigin}/page`, {}, { ...QUICK, maxAttempts: 2 }),
+    registrySftp: (await create('Health Registry', 'SFTP', { sftp: registryOf(receivers) })).id,
+    auditFolder: (await create('Audit Folder', 'STORAGE', { storage: AUDIT_FOLDER })).id,
+    auditorDownload: (await create('External Auditor', 'DOWNLOAD', { download: AUDITOR_DOWNLOAD })).id,
     archiveWebhook: await webhook('Audit Archive', at(PATHS.archive), {}, { ...QUICK, maxAttempts: 2 }),
     signingSecrets,
   };
@@ -98,6 +109,19 @@ const ON_CALL_EMAIL = {
   bodyTemplate: 'User {{userId}} accessed patient {{patientId}}: risk level {{riskLevel}}.\n',
 };
 
+const registryOf = ({ registry }: Receivers) => ({
+  ...{ host: registry.host, port: registry.port, hostKeyFingerprint: registry.fingerprint, ...REGISTRY_LOGIN },
+  path: 'in/',
+});
+
+const AUDIT_FOLDER = { provider: 'local', path: '/audits/{year}/' };
+
+export const DOWNLOAD_PASSWORD = 'a-password-for-the-auditor';
+const AUDITOR_DOWNLOAD = { expiresInSeconds: 3_600, password: DOWNLOAD_PASSWORD, maxUses: 1 };
+
+/** Whose inbox in the hospital's own application it is. */
+export const PRIVACY_OFFICER = 'privacy-officer';
+
 export const today = (): string => new Date().toISOString().slice(0, 10);
 
 export const dailyReport = () => ({
@@ -136,6 +160,9 @@ export const phiReport = () => ({
   generatedAt: new Date().toISOString(),
   phiRecordCount: 312,
 });
+
+/** A small PDF, as far as anybody looks. */
+export const yearlyAudit = (): Buffer => Buffer.from(`%PDF-1.4\n% Access audit of ${today().slice(0, 4)}\n%%EOF\n`);
 
 export const shiftSummary = () => ({ type: 'shift-summary', shift: 'night', wards: 12 });
 

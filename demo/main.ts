@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: the hospital of the tutorials sends its reports, events and alerts through a Waybill of its own, to a
- * mail server and a webhook receiver that are started here. Ends with 1 when anything did not come as it should, and
+ * mail server, a webhook receiver and an SFTP server that are started here. Ends with 1 when anything did not come as it should, and
  * leaves nothing behind, also when it is interrupted.
  *
  * `npm run demo -- --eventstoredb`: the same with the EventStoreDB test server as the event log.
@@ -41,7 +41,7 @@ async function run(): Promise<boolean> {
   say(`Waybill is ready at ${waybill.url}/graphql, with ${log} and PostgreSQL in a temporary folder`);
   const watch = await cleanUp.opened(Promise.resolve(watchDeliveries(waybill)), (open) => open.close());
   const destinations = await createDestinations(waybill, receivers);
-  say(`${ORGANIZATION} has set up its destinations: 3 for e-mail, 4 webhooks`);
+  say(`${ORGANIZATION} has set up its destinations: 3 for e-mail, 4 webhooks, SFTP, a folder, downloads`);
 
   const checks = new Checks();
   const stage: scenes.Stage = { waybill, receivers, destinations, watch, checks, say };
@@ -53,6 +53,7 @@ async function run(): Promise<boolean> {
     await scenes.deadReceiver(stage),
     await scenes.approval(stage),
     await scenes.deadLetter(stage),
+    await scenes.yearlyAudit(stage),
     await scenes.bulk(stage),
     await scheduled.end,
   ];

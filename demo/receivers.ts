@@ -1,15 +1,17 @@
 import { Webhook } from 'standardwebhooks';
 import { unusedPort } from '../test/support/peers/http-peer.js';
+import { type SftpServerPeer, startSftpServer } from '../test/support/peers/sftp-server.js';
 import { type ReceivedMail, startSmtpPeer } from '../test/support/peers/smtp.js';
 import { type ReceivedWebhook, startWebhookReceiver } from '../test/support/peers/webhook-receiver.js';
 
 /**
- * The other side: a real mail server and a real HTTP server on this machine. They keep what they get, so that the demo
+ * The other side: a real mail server, HTTP server and SFTP server on this machine. They keep what they get, so that the demo
  * can say what really arrived and not what was meant to.
  */
 
 export const MAIL_LOGIN = { user: 'audit@hospital.com', pass: 'a-password-of-the-mail-server' };
 export const SIEM_TOKEN = 'a-token-of-the-siem';
+export const REGISTRY_LOGIN = { username: 'hospital-001', password: 'a-password-of-the-registry' };
 
 export const PATHS = {
   siem: '/api/audit-events',
@@ -22,6 +24,8 @@ export const PATHS = {
 export interface Receivers {
   readonly mailPort: number;
   readonly webOrigin: string;
+  /** The SFTP server of the health registry. */
+  readonly registry: SftpServerPeer;
   /** Nobody listens there. */
   readonly deadOrigin: string;
   readonly mails: readonly ReceivedMail[];
@@ -37,6 +41,7 @@ export async function startReceivers(): Promise<Receivers> {
   let isArchiveRepaired = false;
 
   const mail = await startSmtpPeer({ auth: MAIL_LOGIN });
+  const registry = await startSftpServer(REGISTRY_LOGIN);
   const web = await startWebhookReceiver({
     respond({ path, headers }) {
       if (headers.authorization !== `Bearer ${SIEM_TOKEN}`) return { status: 401 };
@@ -49,6 +54,7 @@ export async function startReceivers(): Promise<Receivers> {
   });
   return {
     mailPort: mail.port,
+    registry,
     webOrigin: new URL(web.url).origin,
     deadOrigin: `http://127.0.0.1:${await unusedPort()}`,
     mails: mail.received,
@@ -60,7 +66,7 @@ export async function startReceivers(): Promise<Receivers> {
       isArchiveRepaired = true;
     },
     async close() {
-      await Promise.all([mail.close(), web.close()]);
+      await Promise.all([mail.close(), web.close(), registry.close()]);
     },
   };
 }

@@ -34,6 +34,30 @@ export async function deadLetters(waybill: WaybillProcess): Promise<string[]> {
   return deliveries.edges.map(({ node }) => node.id);
 }
 
+/** Where the first file of a delivery can be had. */
+export async function downloadUrl(waybill: WaybillProcess, deliveryId: string): Promise<string> {
+  const { downloads } = await waybill.ask<{ downloads: { files: { url: string }[] }[] }>(
+    'query ($id: ID!) { downloads(deliveryId: $id) { files { url } } }',
+    { id: deliveryId },
+  );
+  return new URL(downloads[0]?.files[0]?.url ?? '', waybill.url).href;
+}
+
+/** What one of the hospital's users sees in its application: asked for with a token that opens that inbox alone. */
+export async function inboxOf(waybill: WaybillProcess, address: string): Promise<{ title: string; text: string }[]> {
+  const { createInboxToken } = await waybill.ask<{ createInboxToken: { token: string } }>(
+    'mutation ($organization: ID, $address: String!) { createInboxToken(organizationId: $organization, address: $address) { token } }',
+    { organization: ORGANIZATION, address },
+  );
+  const response = await fetch(`${waybill.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${createInboxToken.token}` },
+    body: JSON.stringify({ query: '{ inbox { messages { title text } } }' }),
+  });
+  const { data } = (await response.json()) as { data: { inbox: { messages: { title: string; text: string }[] } } };
+  return data.inbox.messages;
+}
+
 /** Waits until so many deliveries with a tag have been delivered. */
 export async function untilDelivered(waybill: WaybillProcess, tag: string, count: number): Promise<void> {
   const filter = { organizationId: ORGANIZATION, tag, status: ['DELIVERED'] };

@@ -1,8 +1,20 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { WaybillProcess } from '../test/support/waybill-process.js';
 import type { Checks } from './checks.js';
 import * as hospital from './hospital.js';
 import type { Receivers } from './receivers.js';
-import { deadLetters, deliveryIdOf, history, type Outcome, outcome, request, untilDelivered } from './requests.js';
+import {
+  deadLetters,
+  deliveryIdOf,
+  downloadUrl,
+  history,
+  inboxOf,
+  type Outcome,
+  outcome,
+  request,
+  untilDelivered,
+} from './requests.js';
 import { hasEnded, isDeadLettered, isHeldFor, type Watch } from './watch.js';
 
 /** What the hospital does in one morning, one function for each thing. Each gives the lines of the table it makes. */
@@ -120,6 +132,54 @@ export async function approval({ receivers, destinations, checks, say, ...stage 
 
   checks.equal(receivers.mailsOf(delivery.id).length, 1, 'PHI reports sent after the approval');
   return outcome('PHI report, needs approval', ended);
+}
+
+/** One report as a file in three places, and the news of it in the hospital's own application. */
+export async function yearlyAudit({ receivers, destinations, checks, say, ...stage }: Stage): Promise<Outcome> {
+  const { registrySftp, auditFolder, auditorDownload } = destinations;
+  const report = hospital.yearlyAudit();
+  const { delivery } = await request(stage, {
+    to: [
+      { destinationId: registrySftp },
+      { destinationId: auditFolder },
+      { destinationId: auditorDownload },
+      { channel: 'IN_APP', address: hospital.PRIVACY_OFFICER },
+    ],
+    content: {
+      subject: 'The access audit is ready',
+      text: 'It went to the registry, the folder and the auditor.',
+      attachments: [{ filename: 'audit.pdf', contentType: 'application/pdf', base64: report.toString('base64') }],
+    },
+  });
+  const ended = await stage.watch.until(delivery.id, hasEnded);
+  const statuses = ended.legs.map(({ status }) => status).join();
+  checks.equal(statuses, 'DELIVERED,DELIVERED,DELIVERED,DELIVERED', 'status of the audit, four ways');
+
+  const uploaded = [...receivers.registry.files].filter(([path]) => path.includes(delivery.id));
+  checks.equal(uploaded.length, 1, 'files at the registry');
+  checks.that(uploaded[0]?.[1].bytes.equals(report) ?? false, 'the file at the registry is not the report');
+  const folder = join(stage.waybill.dataDir, 'files', hospital.ORGANIZATION, 'audits', hospital.today().slice(0, 4));
+  const [stored = 'none'] = (await readdir(folder)).filter((name) => name.includes(delivery.id));
+  checks.that((await readFile(join(folder, stored))).equals(report), 'the file in the folder is not the report');
+
+  const url = await downloadUrl(stage.waybill, delivery.id);
+  const fetched = await download(url, hospital.DOWNLOAD_PASSWORD);
+  checks.that(fetched.bytes?.equals(report) ?? false, `the download answered ${fetched.status}, not the report`);
+  checks.equal((await download(url, 'a guess')).status, 401, 'answer to a wrong password');
+  checks.equal((await download(url, hospital.DOWNLOAD_PASSWORD)).status, 410, 'answer when the one use is spent');
+
+  const [message, ...more] = await inboxOf(stage.waybill, hospital.PRIVACY_OFFICER);
+  checks.equal(message?.title, 'The access audit is ready', 'title in the inbox of the privacy officer');
+  checks.equal(more.length, 0, 'other messages in this inbox');
+  say('access audit: uploaded to the registry, stored in the folder, downloaded once, and in an inbox');
+  return outcome('Access audit, file and in-app', ended);
+}
+
+async function download(url: string, password: string): Promise<{ status: number; bytes?: Buffer }> {
+  const login = Buffer.from(`auditor:${password}`).toString('base64');
+  const response = await fetch(url, { headers: { authorization: `Basic ${login}` } });
+  const bytes = Buffer.from(await response.arrayBuffer());
+  return { status: response.status, ...(response.ok && { bytes }) };
 }
 
 /** Requests it and returns at once; the promise inside is for its end, some seconds later. */
