@@ -13,8 +13,18 @@ import { deliveries, viewOf } from '../projections/views.js';
 export interface PresentedDelivery extends DeliveryRow {
   readonly asOf: bigint;
   readonly attempts: () => Promise<unknown> | unknown;
-  readonly history: () => Promise<unknown>;
+  readonly history: () => Promise<readonly HistoryEvent[]>;
   readonly timeline: () => Promise<unknown>;
+}
+
+/** What was recorded, with its content where nobody has destroyed the key. */
+export interface HistoryEvent {
+  readonly position: bigint;
+  readonly revision: number;
+  readonly type: string;
+  readonly data: object;
+  readonly metadata: object;
+  readonly recordedAt: string;
 }
 
 const streamOf = (id: string): string => `delivery-${id}`;
@@ -73,7 +83,7 @@ export class DeliveryPresenter {
     };
   }
 
-  async #history(id: string, revision: number): Promise<unknown> {
+  async #history(id: string, revision: number): Promise<readonly HistoryEvent[]> {
     const recorded = await this.#reader.readStream(streamOf(id), { limit: revision + 1 });
     return await Promise.all(
       recorded.map(async (event) => ({

@@ -29,7 +29,9 @@ export const flag = optional(
   z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true'),
 );
 
-export const text = optional(z.string().min(1, { error: 'must not be empty' }).max(255, { error: 'is too long' }));
+/** To be given. */
+export const name = z.string().min(1, { error: 'must not be empty' }).max(255, { error: 'is too long' });
+export const text = optional(name);
 
 /** `+` in an address is a space: an offset is to be written as %2B, or the time by Z. */
 export const time = z.iso

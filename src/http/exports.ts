@@ -181,7 +181,11 @@ function send(request: FastifyRequest, reply: FastifyReply, lines: Readable, fil
     return;
   }
   const packed = createGzip();
-  lines.on('error', (error) => packed.destroy(error));
+  lines.on('error', (error) => {
+    packed.destroy(error);
+    // Whatever came now would be taken for packed.
+    reply.raw.destroy();
+  });
   packed.on('close', () => lines.destroy());
   reply.header('content-encoding', 'gzip').send(lines.pipe(packed));
 }

@@ -48,11 +48,12 @@ const jane = { channel: 'EMAIL', address: 'Jane.Roe@Example.com' };
 const joe = { channel: 'EMAIL', address: 'joe@example.com' };
 const args = `organizationId: "${ORGANIZATION}", recipient: { channel: EMAIL, address: "jane.roe@example.com" }`;
 const ERASE = `mutation { eraseSubject(${args}, reason: "she asked for it") { subject keysDestroyed deliveriesCancelled } }`;
-const REPORT = `{ subjectReport(${args}) { keys erasedAt legalHold { reason } deliveries { totalCount edges { node {
+const REPORT = `{ subjectReport(${args}) { subject keys erasedAt legalHold { reason } deliveries { totalCount edges { node {
   status history { type data } } } } } }`;
 
 interface Report {
   readonly subjectReport: {
+    readonly subject: string;
     readonly keys: number;
     readonly erasedAt: string | null;
     readonly legalHold: { reason: string } | null;
@@ -81,6 +82,15 @@ test('a person is forgotten, and stays forgotten', { timeout: 240_000 }, async (
   await expect.poll(async () => (await report()).deliveries.totalCount, POLL).toBe(3);
   expect(await report()).toMatchObject({ keys: 2, erasedAt: null, legalHold: null });
   expect(JSON.stringify(await report())).toContain('Dear Jane');
+  const exported = async () => {
+    const parameters = new URLSearchParams({ organizationId: ORGANIZATION, subject: (await report()).subject });
+    const headers = { authorization: `Bearer ${running.adminKey}` };
+    const answer = await fetch(`${running.url}/export/subject-report.jsonl?${parameters}`, { headers });
+    return [answer.status, (await answer.text()).trim().split('\n')] as const;
+  };
+  const [status, lines] = await exported();
+  expect([status, lines.length]).toEqual([200, 3]);
+  expect(lines.filter((line) => line.includes('Dear Jane') && line.includes('Jane.Roe@Example.com'))).toHaveLength(2);
   const found = `{ deliveries(filter: { organizationId: "${ORGANIZATION}", recipient: { channel: EMAIL, address: "JOE@example.com" } }) { totalCount } }`;
   expect(await running.ask(found)).toEqual({ deliveries: { totalCount: 2 } });
   expect(
@@ -108,6 +118,7 @@ test('a person is forgotten, and stays forgotten', { timeout: 240_000 }, async (
     for (const kept of ['Dear Joe', 'joe@example.com']) expect(text).toContain(kept);
   };
   await forgotten();
+  expect((await exported()).join()).not.toMatch(/Jane|Roe|biopsy|both/);
   expect(await api.refusal(`mutation { retryDelivery(id: "${sent.id}") { id } }`)).toEqual([
     { code: 'CONFLICT', paths: [] },
   ]);
