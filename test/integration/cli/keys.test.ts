@@ -69,12 +69,13 @@ it('keys are rotated while Waybill runs and while it does not, backed up, and re
     return deliveries.map(({ history }) => (history[0]?.data.content as { text: string } | undefined)?.text);
   };
   expect(await contents()).toEqual(['before', 'after']);
-  // Two people's; and soon one for who has read of them, which is recorded too.
-  const twoOrThree = expect.toSatisfy((keys: number) => keys === 2 || keys === 3);
-  expect(await json('keys', 'list')).toMatchObject({ versions: [{ keys: 0 }, { version: 2, keys: twoOrThree }] });
+  // Two people's, and one for who has read of them, which is recorded a little later.
+  await expect
+    .poll(() => json('keys', 'list'), { timeout: 20_000 })
+    .toMatchObject({ versions: [{ keys: 0 }, { version: 2, keys: 3 }] });
   const backup = join(dataDir, 'backup');
-  expect(await json('log', 'backup', backup)).toMatchObject({ keys: twoOrThree });
-  expect((await run('log', 'backup', join(dataDir, 'again'))).out).toMatch(/[23] keys, wrapped; the key ring/);
+  expect(await json('log', 'backup', backup)).toMatchObject({ keys: 3 });
+  expect((await run('log', 'backup', join(dataDir, 'again'))).out).toContain('3 keys, wrapped; the key ring');
   await waybill.ask(
     `mutation { eraseSubject(organizationId: "${ORGANIZATION}", recipient: { channel: EMAIL, address: "${jane}" },
        reason: "she asked for it") { keysDestroyed } }`,

@@ -185,7 +185,9 @@ it('callers that do not read cost a page of memory each, and hold up nobody', { 
   await Promise.all(readers.map((reader) => once(reader, 'pause')));
   await client.appendToStream('meanwhile', newEvents(1));
   // All that they could read is 8 times 100 MB; a page has at most 16 MiB.
-  expect((await settledMemory(server.pid)) - before).toBeLessThan(500 * MIB);
+  // What was collected goes back to the system when the collector gets to it; what is held does not.
+  const grown = async () => (await settledMemory(server.pid)) - before;
+  await expect.poll(grown, { timeout: 30_000 }).toBeLessThan(300 * MIB);
   expect(await collect(client.readStream('meanwhile'))).toHaveLength(1);
   for (const reader of readers) await reader.cancel();
   await slow.dispose();
