@@ -23,8 +23,22 @@ it('is never ahead of the database’s, and behind by no more than its quickest 
   expect(behindMs()).toBeCloseTo(20);
   // A slow one says nothing new, whichever way took long.
   ask(clock, databaseMs, 0, 4_000);
-  ask(clock, databaseMs, 4_000, 1);
+  expect(behindMs()).toBeCloseTo(20);
+  for (let asked = 0; asked < 10; asked++) ask(clock, databaseMs, 1_000, 1);
   expect(behindMs()).toBeCloseTo(1);
+});
+
+it('measures no second that is more than 2 ms short, however quick an answer is', () => {
+  const clock = new SharedClock();
+  const databaseMs = () => performance.now() + 1_000_000;
+  ask(clock, databaseMs, 0, 200);
+  for (const backMs of [100, 1, 150, 0, 0, 30]) {
+    const [begun, really] = [clock.nowMs(), performance.now()];
+    vi.advanceTimersByTime(1_000 - backMs);
+    ask(clock, databaseMs, 0, backMs);
+    expect(clock.nowMs() - begun).toBeGreaterThanOrEqual(performance.now() - really);
+    expect(clock.nowMs() - begun).toBeLessThanOrEqual(1_002);
+  }
 });
 
 it('follows a database that was set back or ahead, and its own machine’s wall clock nowhere', () => {
