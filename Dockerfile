@@ -44,5 +44,5 @@ STOPSIGNAL SIGTERM
 # Alive, not ready: a restart does not bring back a database that is away. /ready is for load balancers.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health`).then((r) => process.exit(+!r.ok))"]
-ENTRYPOINT ["node", "--max-semi-space-size=64", "--no-parallel-scavenge", "bin/waybill.mjs"]
+ENTRYPOINT ["node", "--max-semi-space-size=64", "--no-parallel-scavenge", "--no-allocation-site-pretenuring", "bin/waybill.mjs"]
 CMD ["start"]

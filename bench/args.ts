@@ -28,7 +28,8 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --warm-up <n>          deliveries before anything is measured, until V8 has compiled what is hot (default 10000)
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
-  --profile <folder>     write CPU profiles of Waybill, one for each thread, which slows it down by about a tenth
+  --profile <folder>     write CPU profiles of Waybill, one for each thread, which slows it down by about a tenth, and
+                         say what part of it the audit trail is; an empty folder
   --eventstoredb         keep the log in an EventStoreDB test server instead of the embedded one
   --json                 print the result as JSON and nothing else on standard output
   --help                 print this

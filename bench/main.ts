@@ -2,8 +2,10 @@
 import { execFileSync, type StdioOptions } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { CleanUp } from '../demo/clean-up.js';
+import { testDatabase } from '../test/support/postgres.js';
 import { postgresPid, REPOSITORY, startWaybill, type WaybillProcess } from '../test/support/waybill-process.js';
 import { type BenchOptions, HELP, parse, UsageError } from './args.js';
+import { connectionMeter, profiledPercent } from './audit-share.js';
 import { rounded } from './clock.js';
 import { latency } from './latency.js';
 import { busyPercent, cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
@@ -46,8 +48,12 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
   const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
   const nodeOptions = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
-  const waybill = await cleanUp.opened(startWaybill({ nodeOptions, eventStoreDb: options.eventstoredb }), (running) =>
-    running.stop(),
+  // A database of the bench's own says which of its connections has used how much.
+  const database = profile === undefined ? undefined : await cleanUp.opened(testDatabase(), (open) => open.close());
+  const env = database && { DATABASE_URL: database.url };
+  const waybill = await cleanUp.opened(
+    startWaybill({ nodeOptions, eventStoreDb: options.eventstoredb, ...(env && { env }) }),
+    (running) => running.stop(),
   );
   say(`Waybill is ready at ${waybill.url}`);
 
@@ -58,9 +64,11 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   say(`bare posts: ${Math.round(rawBefore)}/s`);
 
   const load = await prepareLoad(waybill, receiver, 'bench-throughput');
+  const connections = database && (await connectionMeter(database.url));
   const cpu = await cpuMeter(waybill);
   const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight, outstanding });
   const used = cpu();
+  const usedBy = await connections?.();
   say(`deliveries: ${Math.round(deliveries / seconds)}/s`);
   const rawAfter = await rawLoop(receiver, deliveries);
   say(`bare posts: ${Math.round(rawAfter)}/s`);
@@ -71,6 +79,9 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
       ? await latency(await prepareLoad(waybill, receiver, 'bench-latency'), latencyRate, latencySeconds)
       : undefined;
 
+  const [peakRssMiB, ownMemoryMiB] = [peakRssMib(waybill.pid), ownMemoryMib(waybill.pid)];
+  // Profiles are written when it ends.
+  if (profile !== undefined) await waybill.stop();
   const rawPerSecond = (rawBefore + rawAfter) / 2;
   const each = (micros: number | undefined) => (micros === undefined ? undefined : Math.round(micros / deliveries));
   return defined({
@@ -83,8 +94,15 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     latency: timing && { rate: latencyRate, seconds: latencySeconds, ...timing },
     cpuMicrosPerDelivery: each(used.waybill),
     postgresCpuMicrosPerDelivery: each(used.postgres),
-    peakRssMiB: peakRssMib(waybill.pid),
-    ownMemoryMiB: ownMemoryMib(waybill.pid),
+    ...{ peakRssMiB, ownMemoryMiB },
+    audit:
+      profile !== undefined && usedBy
+        ? {
+            profilePercent: await profiledPercent(profile, '/dist/audit/'),
+            postgresMicros: each(usedBy.get('waybill-audit')) ?? 0,
+            postgresAllMicros: each([...usedBy.values()].reduce((sum, micros) => sum + micros, 0)) ?? 0,
+          }
+        : undefined,
     ...{ bulk, inFlight, warmUp },
     node: process.versions.node,
     cpus: availableParallelism(),

@@ -1,3 +1,4 @@
+import type { AuditShare } from './audit-share.js';
 import type { Latency } from './latency.js';
 
 /** The result of a run; also what `--json` prints. Keys may be added and never change their meaning. */
@@ -21,6 +22,8 @@ export interface BenchResult {
   readonly peakRssMiB?: number;
   /** At the end of the run, without what is mapped from files. */
   readonly ownMemoryMiB?: number;
+  /** With --profile: what of all this is the audit trail's. */
+  readonly audit?: AuditShare;
   readonly bulk: number;
   readonly inFlight: number;
   readonly warmUp: number;
@@ -34,7 +37,8 @@ export interface BenchResult {
 
 /** Figures beside their budgets, which are for 2 cores with everything on one machine. */
 export function table(result: BenchResult): string {
-  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, ownMemoryMiB, commit } = result;
+  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, ownMemoryMiB, audit, commit } =
+    result;
   const count = (value: number) => Math.round(value).toLocaleString('en-US');
   const pair = ({ p50, p99 }: { p50: number; p99: number }) => `${p50} / ${p99}`;
   const rows: [string, string, string?][] = [
@@ -54,6 +58,11 @@ export function table(result: BenchResult): string {
   if (cpuMicrosPerDelivery !== undefined) rows.push(['CPU of Waybill per delivery, µs', count(cpuMicrosPerDelivery)]);
   if (postgresCpuMicrosPerDelivery !== undefined)
     rows.push(['CPU of PostgreSQL per delivery, µs', count(postgresCpuMicrosPerDelivery)]);
+  if (audit)
+    rows.push(
+      ['the audit trail, of the profiled time in all threads, %', String(audit.profilePercent), 'at most 5'],
+      ['… and in PostgreSQL, of its CPU per delivery, µs', `${audit.postgresMicros} of ${audit.postgresAllMicros}`],
+    );
   if (peakRssMiB !== undefined) rows.push(['peak memory of Waybill, mapped log included, MiB', count(peakRssMiB)]);
   if (ownMemoryMiB !== undefined) rows.push(['memory of its own at the end, MiB', count(ownMemoryMiB)]);
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64 --no-parallel-scavenge
+#!/usr/bin/env -S node --max-semi-space-size=64 --no-parallel-scavenge --no-allocation-site-pretenuring
 /**
  * The `waybill` command. In a checkout it builds what is missing or older than its source, because npm is told to run
  * no scripts of its own; a packaged Waybill has only dist/ and starts at once.

@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ChannelAdapter, Idempotency } from '../src/channels/channel.js';
 import { type ConfigField, fieldsOf } from '../src/channels/config-fields.js';
+import { categoryOf } from '../src/channels/net/http.js';
 import { createChannels } from '../src/channels/registry.js';
-import type { JsonObject } from '../src/domain/vocabulary.js';
+import { ERROR_CATEGORIES as CATEGORIES, type JsonObject } from '../src/domain/vocabulary.js';
 
 export const FOLDER = fileURLToPath(new URL('../docs/channels/', import.meta.url));
 
@@ -44,7 +45,7 @@ export function nameOf(adapter: ChannelAdapter, adapters: readonly ChannelAdapte
 }
 
 function pageOf(name: string, adapter: ChannelAdapter): string {
-  const { channel, configKey, idempotency, inDoubt, limits } = adapter.describe();
+  const { channel, configKey, idempotency, inDoubt, limits, tested } = adapter.describe();
   const example = JSON.stringify({ label: name, type: channel, config: { [configKey]: examples[name] } }, null, 2);
   const facts = [
     `- Channel \`${channel}\`, configuration under \`config.${configKey}\`.`,
@@ -54,6 +55,7 @@ function pageOf(name: string, adapter: ChannelAdapter): string {
           `- After a crash an attempt in doubt is ${inDoubt === 'hold' ? 'held for a person' : 'sent again'}, unless the configuration says otherwise.`,
         ]
       : []),
+    `- What a test of the destination does: ${tested}`,
     `- A message has at most ${limits.maxBytes.toLocaleString('en')} bytes; an attempt takes at most ${limits.timeoutMs.toLocaleString('en')} ms.`,
   ];
   return `# ${name}
@@ -75,6 +77,24 @@ ${example}
 | field | type | required | default | what it is |
 | --- | --- | --- | --- | --- |
 ${fieldsOf(adapter.schema).map(rowOf).join('\n')}
+${errorsOf(adapter)}`;
+}
+
+function errorsOf({ errors }: ChannelAdapter): string {
+  if (!errors) return '';
+  const { source, categories } = errors;
+  const rows = CATEGORIES.flatMap((category) => {
+    const codes = Object.keys(categories).filter((code) => categories[code] === category);
+    return codes.length === 0 ? [] : [`| ${category} | ${codes.map((code) => `\`${code}\``).join(', ')} |`];
+  });
+  return `
+## Errors
+
+What these answers are taken for ([the provider's documentation](${source})); every other one as [everywhere](README.md#errors).
+
+| category | codes |
+| --- | --- |
+${rows.join('\n')}
 `;
 }
 
@@ -91,6 +111,10 @@ function indexOf(adapters: readonly ChannelAdapter[]): string {
     const { channel, provider } = adapter.describe();
     return `| ${channel} | [${provider}](${nameOf(adapter, adapters)}.md) |`;
   });
+  const without = adapters
+    .filter(({ schema }) => !fieldsOf(schema).some(({ path }) => path === 'proxy'))
+    .map((adapter) => `\`${nameOf(adapter, adapters)}\``)
+    .sort();
   return `# Channels and providers
 
 <!-- Made by npm run docs:channels. -->
@@ -99,8 +123,44 @@ function indexOf(adapters: readonly ChannelAdapter[]): string {
 | --- | --- |
 ${rows.sort().join('\n')}
 
+## Proxies
+
+\`proxy\` beside a provider's other fields leads all its connections through an HTTP proxy by CONNECT (RFC 9110, 9.3.6): HTTP and
+HTTP/2, and with SMTP and SFTP the TCP connection too. The proxy is reached by \`http\` or \`https\`, with a login (Basic) where it
+wants one. It is told the address that Waybill has resolved and judged, never the name, so a proxy that refuses addresses
+cannot be used; its own address is judged like any other. TLS and SSH run inside the tunnel, to the provider itself.
+${without.join(', ')} have none: they call nobody.
+
+## Errors
+
+A refusal has one of these categories; NETWORK is no answer, SYSTEM a defect of ours.
+Codes of the provider's own, on its page, go before its status.
+
+| category | statuses of HTTP answers |
+| --- | --- |
+${statuses()}
+
+An address that may not be reached and a proxy that refuses to connect are CONFIGURATION.
+
 A provider of your own is one file and one line: [writing an adapter](writing-an-adapter.md).
 `;
+}
+
+/** What is PERMANENT is the rest. */
+function statuses(): string {
+  const ranges: { first: number; last: number; category: string }[] = [];
+  for (let status = 300; status < 600; status += 1) {
+    const category = categoryOf(status);
+    const range = ranges.at(-1);
+    if (range?.category === category) range.last = status;
+    else ranges.push({ first: status, last: status, category });
+  }
+  const shown = ({ first, last }: { first: number; last: number }) => (first === last ? first : `${first} to ${last}`);
+  return CATEGORIES.flatMap((category) => {
+    const own = ranges.filter((range) => range.category === category);
+    if (own.length === 0) return [];
+    return [`| ${category} | ${category === 'PERMANENT' ? 'every other' : own.map(shown).join(', ')} |`];
+  }).join('\n');
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -90,9 +90,10 @@ function help<Name extends string>({ name, about, options }: Measure<Name>): str
 
 function table(figures: readonly Figure[]): string {
   const shown = (value: number | string) => (typeof value === 'number' ? value.toLocaleString('en-US') : value);
+  const width = Math.max(66, ...figures.map(({ title }) => title.length + 2));
   return figures
     .map(({ title, value, budget }) => {
-      const line = `${title.padEnd(66)}${shown(value).padStart(14)}`;
+      const line = `${title.padEnd(width)}${shown(value).padStart(14)}`;
       return budget === undefined ? line : `${line}   (budget: ${budget})`;
     })
     .join('\n');

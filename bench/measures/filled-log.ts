@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { newDeliveryId } from '../../src/commands/ids.js';
+import type { JsonObject } from '../../src/domain/vocabulary.js';
 import { EmbeddedLog } from '../../src/event-store/embedded-log.js';
 import type { NewEvent } from '../../src/event-store/event-store.js';
 import { startWaybill } from '../../test/support/waybill-process.js';
@@ -13,7 +15,8 @@ const DAYS = 30;
 
 /**
  * Has one delivery made by a Waybill on this folder and copies its events into streams of their own, spread over the
- * last 30 days. What is sealed in them is bound to the original: it has the size it would have, and cannot be opened.
+ * last 30 days, with ids as requests get them that have no idempotency key. What was sealed is bound to the original, and
+ * an engine that cannot open it would suspend each of them: the copies have their content in clear, which is about as long.
  */
 export async function fillLog(dataDir: string, receiver: BenchReceiver, events: number): Promise<void> {
   const waybill = await startWaybill({ dataDir });
@@ -31,7 +34,11 @@ export async function fillLog(dataDir: string, receiver: BenchReceiver, events: 
 
   const log = EmbeddedLog.open(join(dataDir, 'log'));
   try {
-    const originals = await log.readStream(`delivery-${id}`);
+    const { content } = requestInput(load, 0) as { content: JsonObject };
+    const originals = (await log.readStream(`delivery-${id}`)).map(({ type, data: { sealed, ...data }, metadata }) => ({
+      ...{ type, metadata },
+      data: sealed === undefined ? data : { ...data, content },
+    }));
     const copies = Math.ceil(events / originals.length);
     const [first] = originals.map(({ metadata }) => Date.parse(metadata.occurredAt ?? ''));
     let waiting: Promise<unknown>[] = [];
@@ -43,7 +50,7 @@ export async function fillLog(dataDir: string, receiver: BenchReceiver, events: 
         const timed = attempted === undefined ? data : { ...rest, startedAt: at };
         return { id: randomUUID(), type, data: timed, metadata: { ...metadata, occurredAt: at } };
       });
-      waiting.push(log.append(`delivery-${randomUUID()}`, 'no-stream', shifted));
+      waiting.push(log.append(`delivery-${newDeliveryId(new Date(startedAt))}`, 'no-stream', shifted));
       if (waiting.length < IN_FLIGHT) continue;
       await Promise.all(waiting);
       waiting = [];

@@ -8,6 +8,7 @@ import { prepareLoad } from '../workload.js';
 import { command, say } from './command.js';
 import { fillLog } from './filled-log.js';
 import { MemoryWatch } from './memory.js';
+import { Cpu, described, figuresOf, type Made, rebuilt } from './rebuild-once.js';
 import { Requesting, statuses, Watch } from './rebuild-watch.js';
 
 const LOOK_MS = 100;
@@ -15,8 +16,8 @@ const PATIENCE_MS = 3_600_000;
 
 await command({
   name: 'rebuild',
-  about: `Fills an event log, rebuilds one read model after the other while deliveries go on, and asks for a page of deliveries all the
-time: no answer may be empty or changed. The events are copies of those of one real delivery, each in a stream of its own.`,
+  about: `Fills an event log, rebuilds one read model after the other, then all together, while deliveries go on, and asks for a page
+of deliveries all the time: no answer may be empty or changed. The events are copies of those of one real delivery, each in a stream of its own.`,
   options: {
     events: {
       default: 1_000_000,
@@ -49,45 +50,27 @@ time: no answer may be empty or changed. The events are copies of those of one r
     await delay(5_000);
     const quiet = percentiles(watch.takeQueries());
     const requesting = await cleanUp.opened(Promise.resolve(new Requesting(load, rate)), (begun) => begun.stop());
+    const cpu = await Cpu.of(waybill);
     await delay(5_000);
+    cpu.restIsBeside();
     const busy = percentiles(watch.takeQueries());
     watch.takeLag();
 
     const memory = new MemoryWatch(waybill.pid);
-    const rebuilds: { name: string; perSecond: number; buildingPerSecond: number; seconds: number; phases: string }[] =
-      [];
+    const names = (await statuses(waybill)).map(({ name }) => name);
+    const rebuilds: Made[] = [];
     let total = 0;
-    let different = 0;
     start = performance.now();
-    for (const { name } of await statuses(waybill)) {
-      const begun = performance.now();
-      const { ordered } = await waybill.ask<{ ordered: { id: string } }>(
-        `mutation { ordered: rebuildProjection(name: "${name}") { id } }`,
-      );
-      const phases = new Map<string, number>();
-      for (let at = performance.now(); ; await delay(LOOK_MS)) {
-        const rebuild = (await statuses(waybill)).find((status) => status.name === name)?.rebuild;
-        // The thread that makes it may not have told of it yet.
-        if (rebuild?.id !== ordered.id) continue;
-        const now = performance.now();
-        phases.set(rebuild.phase, (phases.get(rebuild.phase) ?? 0) + now - at);
-        at = now;
-        if (rebuild.state === 'running') continue;
-        if (rebuild.state !== 'done') throw new Error(`the rebuild of ${name} has ${rebuild.state}`);
-        if (rebuild.comparison !== 'equal') different++;
-        total += rebuild.exactTotal;
-        const seconds = (now - begun) / 1_000;
-        const inPhase = [...phases].map(([phase, ms]) => `${phase} ${rounded(ms / 1_000, 1)}`).join(', ');
-        const building = (phases.get('building') ?? 0) / 1_000;
-        rebuilds.push({
-          ...{ name, seconds, phases: inPhase, perSecond: Math.round(rebuild.exactTotal / seconds) },
-          buildingPerSecond: Math.round(rebuild.exactTotal / building),
-        });
-        say(`${name}: ${Math.round(rebuild.exactTotal / seconds)} events/s (s: ${inPhase})`);
-        break;
-      }
+    for (const name of names) {
+      const made = await rebuilt(waybill, cpu, [name]);
+      rebuilds.push(made);
+      total += made.events;
+      say(`${name}: ${described(made)}`);
     }
     const seconds = (performance.now() - start) / 1_000;
+    const together = await rebuilt(waybill, cpu, names);
+    say(`all together: ${described(together)}`);
+    const different = [...rebuilds, together].reduce((sum, made) => sum + made.different, 0);
     memory.stop();
     const during = watch.takeQueries();
     const meanwhile = percentiles(during);
@@ -104,10 +87,8 @@ time: no answer may be empty or changed. The events are copies of those of one r
         value: Math.round(total / seconds),
         budget: '30,000 or more',
       },
-      ...rebuilds.flatMap(({ name, perSecond, buildingPerSecond }) => [
-        { key: `perSecond.${name}`, title: `… of ${name}`, value: perSecond },
-        { key: `buildingPerSecond.${name}`, title: '   of that, its rows alone', value: buildingPerSecond },
-      ]),
+      ...rebuilds.flatMap((made) => figuresOf(made, made.names.join())),
+      ...figuresOf(together, 'all together'),
       { key: 'different', title: 'rebuilds that were not equal to the live rows', value: different, budget: '0' },
       { key: 'delivered', title: 'deliveries meanwhile', value: requested },
       { key: 'maxLagSeconds', title: 'live read models: lag at most, s', value: rounded(lag.seconds, 2) },

@@ -7,7 +7,7 @@ import { throughput } from '../throughput.js';
 import { type Load, payload } from '../workload.js';
 import { command, say } from './command.js';
 
-/** As many as the adapter keeps to one server with one login (src/channels/smtp-connections.ts). */
+/** As many as the adapter keeps to one server with one login (src/channels/email/smtp-connections.ts). */
 const CONNECTIONS = 4;
 const FROM = 'bench@sender.example';
 const TO = 'bench@receiver.example';

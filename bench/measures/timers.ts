@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { removeDataDir, startWaybill, type WaybillProcess } from '../../test/support/waybill-process.js';
 import { percentiles, rounded, wallClockOffsetMs } from '../clock.js';
+import { ownMemoryMib } from '../process-stats.js';
 import { startReceiver } from '../receiver.js';
 import { type Load, prepareLoad } from '../workload.js';
 import { command, type Figure, say } from './command.js';
@@ -47,6 +48,10 @@ had the first byte. PostgreSQL is not part of the server process.`,
     storing.stop();
     say(`stored after ${Math.round(storedSeconds)} s; own memory at most ${storing.peak('ownMib')} MiB`);
 
+    await delay(SETTLE_MS);
+    const atRest = ownMemoryMib(waybill.pid) ?? 0;
+    say(`own memory ${SETTLE_MS / 1_000} s later ${atRest} MiB`);
+
     await waybill.stop();
     const stoppedAt = performance.now();
     waybill = await startWaybill({ dataDir });
@@ -61,6 +66,12 @@ had the first byte. PostgreSQL is not part of the server process.`,
       { key: 'scheduled', title: 'scheduled deliveries', value: scheduled },
       { key: 'storedPerSecond', title: 'stored per second', value: Math.round(scheduled / storedSeconds) },
       ...memory('Storing', 'while they are stored', storing),
+      {
+        key: 'ownAtRestMiB',
+        title: `… and ${SETTLE_MS / 1_000} s later`,
+        value: atRest,
+        budget: 'at most 512',
+      },
       { key: 'restartSeconds', title: 'restart until it is ready, s', value: rounded(startSeconds, 2) },
       ...memory('Restarted', 'after a restart', started),
       { key: 'pending', title: 'deliveries that come due, so many pending', value: pending },

@@ -19,6 +19,7 @@ export interface PeerStore {
 const NODE_OPTIONS = [
   '--max-semi-space-size=64',
   '--no-parallel-scavenge',
+  '--no-allocation-site-pretenuring',
   '--import',
   new URL('../../scripts/ts-loader.mjs', import.meta.url).href,
 ];

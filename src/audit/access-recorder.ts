@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { keptSubject } from '../domain/retention.js';
-import type { Instant } from '../domain/vocabulary.js';
+import { type Instant, isOrganization } from '../domain/vocabulary.js';
 import { type EventCodec, type Subject, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventStore, NewEvent } from '../event-store/event-store.js';
 import { ACCESS_RECORDED } from './entry.js';
@@ -35,6 +35,14 @@ function streamOf(action: string, resource: string): string {
   const [category] = /delivery|destination/i.exec(action) ?? [];
   return category === undefined ? resource : `${category.toLowerCase()}-${resource.toLowerCase()}`;
 }
+
+/** Ids of things and of API keys, and names of providers. What callers write in their place may be anybody's address. */
+const ID = /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9]{31}|[a-z][a-z0-9-]{0,31})$/i;
+const NO_ID = 'no-id';
+
+const resourceOf = (action: string, resource: string): string =>
+  // An export is recorded with parameters that were checked.
+  action.startsWith('Export.') ? resource : streamOf(action, ID.test(resource) ? resource : NO_ID);
 
 /** How long an access may wait for others, so that they share one commit of the log. */
 const DELAY_MS = 100;
@@ -78,7 +86,9 @@ export class AccessRecorder {
     this.#log = log;
   }
 
-  record(access: RecordedAccess): void {
+  record(given: RecordedAccess): void {
+    const { organizationId, ...rest } = given;
+    const access = organizationId !== undefined && isOrganization(organizationId) ? given : rest;
     const key = JSON.stringify(access);
     const known = this.#waiting.get(key);
     if (known) known.count++;
@@ -143,7 +153,7 @@ export class AccessRecorder {
     const data: AccessRecorded['data'] = {
       action: rest.action,
       outcome: rest.outcome,
-      ...(rest.resource !== undefined && { resource: streamOf(rest.action, rest.resource).slice(0, LONGEST_TEXT) }),
+      ...(rest.resource !== undefined && { resource: resourceOf(rest.action, rest.resource).slice(0, LONGEST_TEXT) }),
       ...(rest.ip !== undefined && { ip: rest.ip }),
       ...(rest.reason !== undefined && { reason: rest.reason }),
       ...(count > 1 && { count }),

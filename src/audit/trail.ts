@@ -35,9 +35,19 @@ export interface TrailFilter {
   readonly to?: Date | null;
 }
 
+/** The part of the trail that is asked for. */
+export interface TrailPart {
+  /** At most so many entries. */
+  readonly size: number;
+  /** By their place in the log. Default: the newest first. */
+  readonly direction?: 'asc' | 'desc';
+  /** Only what comes after the entry with this index; it need not be one that is asked for. */
+  readonly after?: number | undefined;
+}
+
 export interface TrailPage {
   readonly entries: readonly TrailEntry[];
-  /** Where the next page begins; undefined when there is nothing more. */
+  /** The next page comes after this index; undefined when there is nothing more. */
   readonly next: number | undefined;
 }
 
@@ -49,7 +59,7 @@ const MAX_ROWS = 64;
 const ROWS_AT_ONCE = 4;
 
 /**
- * What was recorded, the newest first. Rows that cannot have what is asked for are passed over by their search keys; the
+ * What was recorded, in the order of the log. Rows that cannot have what is asked for are passed over by their search keys; the
  * entries themselves are read from the log.
  */
 export class Trail {
@@ -65,32 +75,31 @@ export class Trail {
     this.#callerOf = callerOf;
   }
 
-  /** @param before exclusive; undefined for the newest */
-  async page(
-    filter: TrailFilter,
-    organizations: Organizations,
-    first: number,
-    before = Number.MAX_SAFE_INTEGER,
-  ): Promise<TrailPage> {
+  async page(filter: TrailFilter, organizations: Organizations, part: TrailPart): Promise<TrailPage> {
+    const { size, direction = 'desc' } = part;
     const subject = filter.delivery ? `delivery-${filter.delivery.toLowerCase()}` : (filter.subject ?? undefined);
     const isWanted = predicate(filter, subject, organizations);
     const rowsOfStream = subject === undefined ? [] : await this.#rowsOf(subject);
     const entries: TrailEntry[] = [];
-    let [end, left] = [before, MAX_ROWS];
+    let [seen, left] = [part.after ?? (direction === 'desc' ? Number.MAX_SAFE_INTEGER : -1), MAX_ROWS];
+    const isAfter = (index: number) => (direction === 'desc' ? index < seen : index > seen);
     while (left > 0) {
-      const rows = await this.#rows(filter, subject, rowsOfStream, organizations, end, Math.min(left, ROWS_AT_ONCE));
+      const rows = await this.#rows(filter, subject, rowsOfStream, organizations, {
+        ...{ size: Math.min(left, ROWS_AT_ONCE), direction, after: seen },
+      });
       for (const row of rows) {
-        for (const entry of await this.#entriesOf(row, Math.min(end, Number.MAX_SAFE_INTEGER))) {
-          if (!isWanted(entry.event)) continue;
-          if (entries.length === first) return { entries, next: (entries.at(-1) as TrailEntry).index };
+        for (const entry of await this.#entriesOf(row, direction)) {
+          if (!isAfter(entry.index) || !isWanted(entry.event)) continue;
+          if (entries.length === size) return { entries, next: (entries.at(-1) as TrailEntry).index };
           entries.push(shown(entry.event, entry.index, await this.#callerOf(entry.event)));
         }
-        end = Math.min(end, row.row * ROW_ENTRIES);
+        const start = row.row * ROW_ENTRIES;
+        seen = direction === 'desc' ? Math.min(seen, start) : Math.max(seen, start + row.positions.length / 8 - 1);
       }
       left -= rows.length;
       if (rows.length < ROWS_AT_ONCE) return { entries, next: undefined };
     }
-    return { entries, next: end };
+    return { entries, next: seen };
   }
 
   async #rows(
@@ -98,20 +107,21 @@ export class Trail {
     subject: string | undefined,
     rowsOfStream: readonly number[],
     organizations: Organizations,
-    before: number,
-    limit: number,
+    { size, direction, after }: Required<TrailPart> & { readonly after: number },
   ): Promise<EntryRow[]> {
     const scope = organizations === 'all' ? null : organizations.map(organizationKey);
+    // The row of the first entry that may come after it.
+    const rowAfter = Math.floor((after + (direction === 'desc' ? -1 : 1)) / ROW_ENTRIES);
     const { rows } = await this.#sql.query<StoredEntryRow>(
       `select ${ENTRY_COLUMNS} from audit_entries
-       where log = $1 and row_number * ${ROW_ENTRIES} < $2
+       where log = $1 and row_number ${direction === 'desc' ? '<=' : '>='} $2
          and ($3::text[] is null or keys && $3) and ($4::text is null or keys @> array[$4])
          and ($5::text is null or keys @> array[$5] or row_number = any($6::bigint[]))
          and ($7::timestamptz is null or last_at >= $7) and ($8::timestamptz is null or first_at < $8)
-       order by row_number desc limit $9`,
+       order by row_number ${direction} limit $9`,
       [
-        ...[this.#log, before, scope, actor ? actorKey(actor) : null],
-        ...[subject === undefined ? null : subjectKey(subject), rowsOfStream, from ?? null, to ?? null, limit],
+        ...[this.#log, rowAfter, scope, actor ? actorKey(actor) : null],
+        ...[subject === undefined ? null : subjectKey(subject), rowsOfStream, from ?? null, to ?? null, size],
       ],
     );
     return rows.map(entryRow);
@@ -130,17 +140,18 @@ export class Trail {
     return rows.map(({ row_number }) => Number(row_number));
   }
 
-  /** The newest first. */
-  async #entriesOf({ row, positions }: EntryRow, before: number): Promise<{ event: RecordedEvent; index: number }[]> {
+  async #entriesOf(
+    { row, positions }: EntryRow,
+    direction: 'asc' | 'desc',
+  ): Promise<{ event: RecordedEvent; index: number }[]> {
     const count = positions.length / 8;
     const events = await this.#reader.readAll(positions.readBigInt64BE() - 1n, count);
     const known = new Map(Array.from({ length: count }, (_, at) => [positionAt(positions, at).readBigInt64BE(), at]));
-    return events
-      .flatMap((event) => {
-        const at = known.get(event.position);
-        return at === undefined || row * ROW_ENTRIES + at >= before ? [] : [{ event, index: row * ROW_ENTRIES + at }];
-      })
-      .reverse();
+    const entries = events.flatMap((event) => {
+      const at = known.get(event.position);
+      return at === undefined ? [] : [{ event, index: row * ROW_ENTRIES + at }];
+    });
+    return direction === 'desc' ? entries.reverse() : entries;
   }
 }
 

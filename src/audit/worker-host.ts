@@ -15,7 +15,7 @@ export type FromVerifier =
   | { readonly type: 'verified'; readonly verification: AuditVerification }
   | { readonly type: 'failed'; readonly message: string };
 
-const VERIFIER = new URL('../audit-verifier.js', import.meta.url);
+const VERIFIER = new URL('../app/audit-verifier.js', import.meta.url);
 
 /**
  * The audit beside the main thread, so that hashing delays no request. The trail grows in the thread that follows the

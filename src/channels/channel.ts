@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type {
+  Attachment,
   Channel,
   Content,
   ErrorCategory,
@@ -14,7 +15,8 @@ import type {
  * The channel port. An adapter turns one message into one call to one provider and says what came of it.
  *
  * It knows nothing of retries, databases, events or Nest: those decide *whether* and *when*, the adapter only *how*.
- * `send` never throws for anything a provider, a network or a configuration can do; a throw is a programmer's error.
+ * `send` never throws for anything a provider, a network or a configuration can do; a throw is a programmer's error, or
+ * what the reading of an attachment threw.
  */
 export interface ChannelAdapter {
   describe(): ChannelDescription;
@@ -23,6 +25,8 @@ export interface ChannelAdapter {
    * (`.meta({ default })`), and whether it is a secret (`.meta({ secret: true })`): the documentation is made of it.
    */
   readonly schema: z.ZodType;
+  /** The provider's own codes that say more than what they come with. For the documentation. */
+  readonly errors?: ErrorTable;
   /** Checks the channel's own configuration object (the value under `config.webhook`, `config.email`, …). */
   validate(config: JsonObject): FieldProblem[];
   /** Reaches the provider without delivering anything to a recipient. */
@@ -43,6 +47,8 @@ export interface ChannelAdapter {
    * Missing where the provider posts nothing. Never throws for what a stranger can send.
    */
   parseCallback?(request: CallbackRequest, config: JsonObject): Promise<Callback> | Callback;
+  /** Ends its connections. Calls under way are finished first. */
+  close?(): void | Promise<void>;
   /** The configuration with its recipient replaced: how a bare address uses a configured provider. */
   withAddress(config: JsonObject, address: string): JsonObject;
   /** Problems of a bare address (e-mail address, E.164 number, URL), empty when it is good. */
@@ -56,6 +62,12 @@ export interface ChannelAdapter {
  */
 export type Idempotency = 'keyed' | 'natural' | 'none';
 
+export interface ErrorTable {
+  /** Where the provider documents the codes. */
+  readonly source: string;
+  readonly categories: Readonly<Record<string, ErrorCategory>>;
+}
+
 export interface ChannelDescription {
   readonly channel: Channel;
   /** The provider's name as recorded with each attempt: `webhook`, `smtp`, `sendgrid`, `twilio`. */
@@ -64,6 +76,8 @@ export interface ChannelDescription {
   readonly configKey: string;
   /** The field of that object that chooses among the providers of the channel. Default `service`. */
   readonly selectedBy?: 'service' | 'provider';
+  /** Chosen where that field is missing. Default false. */
+  readonly isDefault?: boolean;
   /** Dotted paths inside that object whose values are never shown again once stored. */
   readonly secretFields: readonly string[];
   readonly idempotency: Idempotency;
@@ -71,6 +85,8 @@ export interface ChannelDescription {
   readonly acceptanceIsDelivery: boolean;
   /** What to do with an attempt that is in doubt after a crash, unless policy says otherwise. */
   readonly inDoubt: 'resend' | 'hold';
+  /** What a test of the connection does, in a sentence. For the documentation. */
+  readonly tested?: string;
   readonly limits: {
     /** Whole message with attachments, in bytes as sent. */
     readonly maxBytes: number;
@@ -84,7 +100,8 @@ export interface OutgoingMessage {
   readonly organizationId: string;
   /** Configuration of the channel's own object, already valid. */
   readonly config: JsonObject;
-  readonly content: Content;
+  /** Large attachments are sources, to be read while they are sent. */
+  readonly content: OutgoingContent;
   /** Values for `{{variables}}`; wins over `content.data` where both name one. */
   readonly personalization?: JsonObject;
   /** When the delivery was requested. */
@@ -96,6 +113,39 @@ export interface OutgoingMessage {
   readonly priority?: Priority;
   /** Where the provider is to report to, for providers that take it with each message; missing when we have no public URL. */
   readonly callbackUrl?: string;
+}
+
+export interface OutgoingContent extends Omit<Content, 'attachments'> {
+  readonly attachments?: readonly OutgoingAttachment[];
+}
+
+/** Small files as they are, large ones as sources. */
+export type OutgoingAttachment = Attachment | LargeAttachment;
+
+/** An attachment that is not in memory. */
+export interface LargeAttachment extends Omit<Attachment, 'base64'> {
+  readonly source: FileSource;
+}
+
+/** Bytes that are read when they are sent, as often as that takes, and never all of them at once. */
+export interface FileSource {
+  /** Undefined where only reading tells: of what is compressed or encrypted on the way. */
+  readonly bytes: number | undefined;
+  /** Set where they are in memory anyway. */
+  readonly held?: Buffer;
+  /**
+   * Each reading begins anew.
+   *
+   * @param range a part, only where `bytes` is known. Default: all
+   * @throws while it is read when there is no more of it: what was read so far must not pass for the whole
+   */
+  readonly read: (range?: ByteRange) => AsyncIterable<Buffer>;
+}
+
+/** Offsets of bytes; `end` is not included. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 export interface SendOptions {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { FieldProblem, JsonObject } from '../domain/vocabulary.js';
-import type { Egress } from './egress.js';
-import { problemWithTemplate } from './liquid.js';
+import { problemWithTemplate } from './messages/liquid.js';
+import type { Egress } from './net/egress.js';
 
 /** What the schemas of the adapters are made of. */
 
@@ -18,17 +18,6 @@ export function template(limit: number) {
   return checked((text) => {
     return text.length > limit ? `must have at most ${limit} characters` : problemWithTemplate(text);
   });
-}
-
-/** Bound on one attempt, in milliseconds. `standard` is what the adapter's description says. */
-export function timeout(standard: number) {
-  return z
-    .int()
-    .min(1)
-    .max(120_000)
-    .optional()
-    .describe('Bound on one attempt, in milliseconds.')
-    .meta({ default: standard });
 }
 
 /** For channels whose provider cannot tell a repetition. `standard` is what the adapter's description says. */

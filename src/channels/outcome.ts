@@ -1,10 +1,11 @@
-import type { Content, ErrorCategory, Json } from '../domain/vocabulary.js';
+import type { ErrorCategory } from '../domain/vocabulary.js';
 import type { OutgoingMessage, SendOutcome } from './channel.js';
-import { ProxyRefusal } from './http-proxy.js';
+import { ProxyRefusal } from './net/http-proxy.js';
 
 /** What the adapters share in saying how it went: the words of a rejection, and keeping those words clean. */
 
 export type Rejected = Extract<SendOutcome, { kind: 'rejected' }>;
+export type Accepted = Extract<SendOutcome, { kind: 'accepted' }>;
 
 /** Bound of `detail`, in characters, as the port promises. */
 const DETAIL_LIMIT = 500;
@@ -24,6 +25,12 @@ export function rejected(
 ): Rejected {
   return { kind: 'rejected', category, code, detail: detail.slice(0, DETAIL_LIMIT), ...extra };
 }
+
+/** Taken, and not yet known to be delivered. `id` is the provider's own where it is a text. */
+export const accepted = (id?: unknown): Accepted =>
+  typeof id === 'string' && id !== ''
+    ? { kind: 'accepted', delivered: false, providerMessageId: id }
+    : { kind: 'accepted', delivered: false };
 
 /**
  * A provider's own words, fit to be kept for years: no secret, no piece of the content, no e-mail address, no phone
@@ -68,7 +75,7 @@ function withoutQuotations(words: string, source: string): string {
   return clean;
 }
 
-function leaves(value: Json | Content | undefined): string[] {
+function leaves(value: unknown): string[] {
   if (typeof value === 'string') return [value];
   if (typeof value === 'number') return [String(value)];
   if (typeof value !== 'object' || value === null) return [];

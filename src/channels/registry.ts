@@ -8,6 +8,7 @@ import { DownloadAdapter } from './adapters/download.js';
 import { FcmAdapter } from './adapters/fcm.js';
 import { GcsAdapter } from './adapters/gcs.js';
 import { InAppAdapter } from './adapters/inapp.js';
+import { LinkedDownloadAdapter } from './adapters/linked-download.js';
 import { LocalAdapter } from './adapters/local.js';
 import { MailgunAdapter } from './adapters/mailgun.js';
 import { MailpaceAdapter } from './adapters/mailpace.js';
@@ -26,10 +27,10 @@ import { WebhookAdapter } from './adapters/webhook.js';
 import { WebPushAdapter } from './adapters/webpush.js';
 import { WnsAdapter } from './adapters/wns.js';
 import type { ChannelAdapter } from './channel.js';
-import type { DownloadsPort } from './downloads.js';
-import { Egress, type EgressOptions } from './egress.js';
-import type { InboxPort } from './inbox.js';
-import type { TrackingLinks } from './tracking.js';
+import type { TrackingLinks } from './email/tracking.js';
+import type { DownloadsPort } from './files/downloads.js';
+import type { InboxPort } from './messages/inbox.js';
+import { Egress, type EgressOptions } from './net/egress.js';
 
 /** Finds the adapter for a destination, and knows which parts of its configuration nobody may read again. */
 
@@ -66,7 +67,11 @@ export class ChannelRegistry {
     }
     if (adapters.length === 1) return { adapter: first, config: own };
     const { selectedBy = 'service' } = first.describe();
-    const adapter = adapters.find((candidate) => candidate.describe().provider === own[selectedBy]);
+    const chosen = own[selectedBy];
+    const adapter = adapters.find((candidate) => {
+      const { provider, isDefault = false } = candidate.describe();
+      return chosen === undefined ? isDefault : provider === chosen;
+    });
     if (adapter) return { adapter, config: own };
     const names = adapters.map((candidate) => candidate.describe().provider).join(', ');
     return [{ path: `config.${key}.${selectedBy}`, problem: `must be one of ${names}` }];
@@ -134,24 +139,24 @@ export function createChannels({
 }: EgressOptions & ChannelParts): Channels {
   const egress = new Egress(options);
   const userAgent = `Waybill/${version}`;
-  const smtp = new SmtpAdapter(egress, links);
-  const sftp = new SftpAdapter(egress);
-  const apns = new ApnsAdapter(egress);
+  const s3 = new S3Adapter(egress);
+  const azure = new AzureAdapter(egress);
+  const gcs = new GcsAdapter(egress);
   const registry = new ChannelRegistry([
     new WebhookAdapter(egress, userAgent),
-    smtp,
+    new SmtpAdapter(egress, links),
     new SendGridAdapter(egress, userAgent),
     new SesAdapter(egress),
     new MailgunAdapter(egress, userAgent),
     new ResendAdapter(egress, userAgent),
     new MailpaceAdapter(egress, userAgent),
     new TwilioAdapter(egress),
-    sftp,
+    new SftpAdapter(egress),
     new SnsAdapter(egress),
     new BirdAdapter(egress, userAgent),
-    new S3Adapter(egress),
-    new AzureAdapter(egress),
-    new GcsAdapter(egress),
+    s3,
+    azure,
+    gcs,
     new LocalAdapter(localRoot),
     new SlackAdapter(egress),
     new TeamsAdapter(egress, userAgent),
@@ -159,16 +164,17 @@ export function createChannels({
     new TwilioVoiceAdapter(egress),
     new ConnectAdapter(egress),
     new FcmAdapter(egress),
-    apns,
+    new ApnsAdapter(egress),
     new WnsAdapter(egress),
     new InAppAdapter(inboxes),
     new WebPushAdapter(egress),
     new DownloadAdapter(downloads),
+    new LinkedDownloadAdapter(s3, downloads),
+    new LinkedDownloadAdapter(azure, downloads),
+    new LinkedDownloadAdapter(gcs, downloads),
   ]);
   const close = async () => {
-    smtp.close();
-    sftp.close();
-    await Promise.all([apns.close(), egress.close()]);
+    await Promise.all([...registry.adapters.map((adapter) => adapter.close?.()), egress.close()]);
   };
   return { registry, egress, close };
 }

@@ -57,11 +57,14 @@ export function addAuditCommands(program: Command, env: Environment): void {
   audit
     .command('rotate-key')
     .description('make the next signing key in the data directory; the next checkpoint is signed with both')
-    .action(async () => {
+    .option('--json', 'print the result as JSON')
+    .action(async ({ json }: { json?: boolean }) => {
       const config = loadConfig(env, { cwd: process.cwd() });
       const file = resolve(config.dataDir, config.audit.keyFile ?? 'audit-key.pem');
       await new SigningKeys(file, writeDurably).rotate();
-      say(`${file}.next signs from the next checkpoint on; both public keys are in ${published(config)}.`);
+      const made = { key: `${file}.next`, publicKeys: published(config) };
+      if (json) say(JSON.stringify(made));
+      else say(`${made.key} signs from the next checkpoint on; both public keys are in ${made.publicKeys}.`);
     });
 }
 

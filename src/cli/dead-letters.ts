@@ -10,6 +10,7 @@ interface ListOptions extends ServedOptions {
   readonly organization?: string;
   readonly first: number;
   readonly after?: string;
+  readonly oldestFirst?: boolean;
 }
 
 /** `waybill dead-letters …`: what has failed for good and waits for a person. */
@@ -21,9 +22,10 @@ export function addDeadLetterCommands(program: Command, env: Environment): void 
     .option('--organization <id>', 'only of this organization')
     .option('--first <count>', 'how many, 1 to 200', pageSize, 50)
     .option('--after <cursor>', 'what follows on the page that ended there')
-    .action(async ({ organization, first, after, json, ...server }: ListOptions) => {
+    .option('--oldest-first', 'the oldest requests first')
+    .action(async ({ organization, first, after, oldestFirst, json, ...server }: ListOptions) => {
       const filter = { organizationId: organization, deadLettered: true };
-      const page = await listDeliveries(await apiOf(env, server), filter, first, after);
+      const page = await listDeliveries(await apiOf(env, server), filter, { first, after, oldestFirst });
       print(page, json, ({ deliveries, endCursor }) => {
         showList(deliveries);
         if (endCursor !== null) say(`\nmore: --after ${endCursor}`);
@@ -51,7 +53,7 @@ async function everyId(ask: Ask, organizationId: string | undefined): Promise<st
   const ids: string[] = [];
   let after: string | undefined;
   do {
-    const page = await listDeliveries(ask, { organizationId, deadLettered: true }, 200, after);
+    const page = await listDeliveries(ask, { organizationId, deadLettered: true }, { first: 200, after });
     ids.push(...page.deliveries.map(({ id }) => id));
     after = page.endCursor ?? undefined;
   } while (after !== undefined);

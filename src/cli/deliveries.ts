@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
+import { STATUSES } from '../domain/vocabulary.js';
 import type { Environment } from '../platform/config.js';
 import { type Ask, apiOf, asking, reaching, type ServedOptions, type ServerOptions, serverOf } from './api.js';
 import { download } from './download.js';
@@ -7,18 +8,6 @@ import { say } from './log-output.js';
 import { pageSize } from './page-size.js';
 import { print, table } from './table.js';
 
-const STATUSES = [
-  'HELD',
-  'QUEUED',
-  'PROCESSING',
-  'SENT',
-  'DELIVERED',
-  'FAILED',
-  'BOUNCED',
-  'REJECTED',
-  'EXPIRED',
-  'CANCELLED',
-];
 /** In these nothing more happens by itself. */
 const FINAL = new Set(['DELIVERED', 'FAILED', 'BOUNCED', 'REJECTED', 'EXPIRED', 'CANCELLED']);
 const POLL_MS = 500;
@@ -55,6 +44,7 @@ interface ListOptions extends ServedOptions {
   readonly tag?: string;
   readonly first: number;
   readonly after?: string;
+  readonly oldestFirst?: boolean;
 }
 
 interface ExportOptions extends ServerOptions {
@@ -66,6 +56,7 @@ interface ExportOptions extends ServerOptions {
   readonly from?: string;
   readonly to?: string;
   readonly asOf?: string;
+  readonly oldestFirst?: boolean;
 }
 
 /** `waybill deliveries …` */
@@ -73,15 +64,16 @@ export function addDeliveryCommands(program: Command, env: Environment): void {
   const deliveries = program.command('deliveries').description('list, look at, follow, retry and cancel deliveries');
 
   asking(deliveries.command('list'))
-    .description('the newest deliveries')
+    .description('deliveries, the newest first')
     .option('--organization <id>', 'only of this organization')
     .addOption(new Option('--status <status...>', 'only in one of these').choices(STATUSES))
     .option('--tag <tag>', 'only with this tag')
     .option('--first <count>', 'how many, 1 to 200', pageSize, 50)
     .option('--after <cursor>', 'what follows on the page that ended there')
-    .action(async ({ organization, status, tag, first, after, json, ...server }: ListOptions) => {
+    .option('--oldest-first', 'the oldest requests first')
+    .action(async ({ organization, status, tag, first, after, oldestFirst, json, ...server }: ListOptions) => {
       const filter = { organizationId: organization, status, tag };
-      const page = await listDeliveries(await apiOf(env, server), filter, first, after);
+      const page = await listDeliveries(await apiOf(env, server), filter, { first, after, oldestFirst });
       print(page, json, ({ deliveries: found, endCursor }) => {
         showList(found);
         if (endCursor !== null) say(`\nmore: --after ${endCursor}`);
@@ -98,11 +90,20 @@ export function addDeliveryCommands(program: Command, env: Environment): void {
     .option('--from <time>', 'only requested then or later (RFC 3339)')
     .option('--to <time>', 'only requested before then')
     .option('--as-of <time>', 'as they were then: a time with offset (RFC 3339), or a log position')
-    .action(async ({ format, output, organization, status, tag, from, to, asOf, ...server }: ExportOptions) =>
-      download(await serverOf(env, server), `deliveries.${format}`, output, {
-        ...{ organizationId: organization, status: status?.join(','), tag, requestedAfter: from, requestedBefore: to },
-        ...(asOf !== undefined && { [/^\d+$/.test(asOf) ? 'position' : 'at']: asOf }),
-      }),
+    .option('--oldest-first', 'the oldest requests first, up to those of now')
+    .action(
+      async ({ format, output, organization, status, tag, from, to, asOf, oldestFirst, ...server }: ExportOptions) =>
+        download(await serverOf(env, server), `deliveries.${format}`, output, {
+          ...(oldestFirst && { order: 'OLDEST_FIRST' }),
+          ...{
+            organizationId: organization,
+            status: status?.join(','),
+            tag,
+            requestedAfter: from,
+            requestedBefore: to,
+          },
+          ...(asOf !== undefined && { [/^\d+$/.test(asOf) ? 'position' : 'at']: asOf }),
+        }),
     );
 
   asking(deliveries.command('show'))
@@ -139,14 +140,19 @@ export function addDeliveryCommands(program: Command, env: Environment): void {
     });
 }
 
-export async function listDeliveries(ask: Ask, filter: object, first: number, after?: string) {
+/** @param after the cursor of the last one already seen, in the same order */
+export async function listDeliveries(
+  ask: Ask,
+  filter: object,
+  { first, after, oldestFirst }: { first: number; after?: string | undefined; oldestFirst?: boolean | undefined },
+) {
   const { deliveries } = await ask<{
     deliveries: { edges: { node: ListedDelivery }[]; pageInfo: { hasNextPage: boolean; endCursor: string | null } };
   }>(
-    `query ($filter: DeliveryFilter, $first: Int, $after: String) {
-      deliveries(filter: $filter, first: $first, after: $after) {
+    `query ($filter: DeliveryFilter, $first: Int, $after: String, $order: ListOrder) {
+      deliveries(filter: $filter, first: $first, after: $after, order: $order) {
         edges { node { ${LISTED} } } pageInfo { hasNextPage endCursor } } }`,
-    { filter, first, after },
+    { filter, first, after, order: oldestFirst ? 'OLDEST_FIRST' : 'NEWEST_FIRST' },
   );
   const { hasNextPage, endCursor } = deliveries.pageInfo;
   return { deliveries: deliveries.edges.map(({ node }) => node), endCursor: hasNextPage ? endCursor : null };

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Pool } from 'pg';
-import { openKeyRing } from '../key-ring.js';
+import { openKeyRing } from '../app/key-ring.js';
 import { type Environment, loadConfig } from '../platform/config.js';
 import { visitDatabase } from '../platform/visit-database.js';
 import { destroyedKeys, keysByVersion, type RotatableKeyRing, rotate } from '../security/key-rotation.js';

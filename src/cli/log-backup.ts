@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { contentStoreOf } from '../contents.js';
+import { contentStoreOf } from '../app/contents.js';
 import { ContentFiles } from '../event-store/content/content-files.js';
 import { backUp } from '../event-store/embedded-backup.js';
 import type { Config } from '../platform/config.js';

@@ -1,5 +1,11 @@
-import { createHash } from 'node:crypto';
-import { type ContentStore, parseName } from '../event-store/content/content-store.js';
+import { createHash, type Hash } from 'node:crypto';
+import {
+  type ContentName,
+  type ContentStore,
+  parseName,
+  provisionalName,
+  Unreadable,
+} from '../event-store/content/content-store.js';
 
 export interface Copied {
   readonly contents: number;
@@ -19,14 +25,32 @@ export async function copyContents(from: ContentStore, to: ContentStore): Promis
   for await (const page of from.list())
     for (const { name, bytes } of page) {
       if (there.has(name)) continue;
-      const body = await from.get(name, bytes);
-      // Removed meanwhile: its key was destroyed.
-      if (!body) continue;
-      if (createHash('sha256').update(body).digest('hex') === parseName(name)?.hash) {
-        await to.put(name, body);
+      const parsed = parseName(name) as ContentName;
+      const provisional = provisionalName(parsed);
+      const digest = createHash('sha256');
+      try {
+        await to.put(provisional, noted(from.read(name, bytes, { start: 0, end: bytes }), digest));
+      } catch (error) {
+        if (!(error instanceof Unreadable)) throw error;
+        // One that is not there was removed meanwhile: its key was destroyed.
+        if (error.reason === 'damaged') copied.damaged++;
+        continue;
+      }
+      if (digest.digest('hex') === parsed.hash) {
+        await to.rename(provisional, name);
         copied.contents++;
-        copied.bytes += body.length;
-      } else copied.damaged++;
+        copied.bytes += bytes;
+      } else {
+        await to.remove([provisional]);
+        copied.damaged++;
+      }
     }
   return copied;
+}
+
+async function* noted(source: AsyncIterable<Buffer>, digest: Hash): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    digest.update(chunk);
+    yield chunk;
+  }
 }

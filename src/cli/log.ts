@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { EventStoreLocation } from '../event-store/event-store.js';
 import { type Environment, loadConfig } from '../platform/config.js';
 import { logBackup } from './log-backup.js';
 import { logRestore } from './log-restore.js';
@@ -43,16 +44,23 @@ export function addLogCommands(program: Command, env: Environment): void {
     );
 }
 
-/** `waybill replay`: what happened in one stream, from the embedded log alone. */
+/** `waybill replay`: what happened in one stream, from the log alone. */
 export function addReplayCommand(program: Command, env: Environment): void {
   program
     .command('replay')
     .description('print the history of one stream and the state after each event; Waybill may be running or not')
     .requiredOption('--stream <id>', 'for instance delivery-<uuid> or destination-<uuid>')
     .option('--as-of <time>', 'only what was recorded until then: a time with offset (RFC 3339), or a log position')
-    .option('--data <folder>', 'the data directory (default: WAYBILL_DATA, else .waybill)')
+    .option('--data <folder>', 'a data directory (default: EVENTSTORE_URL, else WAYBILL_DATA, else .waybill)')
     .option('--json', 'print one JSON object a line for each event')
-    .action((options: LogOptions & ReplayOptions) => replay(logIn(options, env), options));
+    .action((options: LogOptions & ReplayOptions) => replay(locationOf(options, env), options));
+}
+
+function locationOf(options: LogOptions, env: Environment): EventStoreLocation {
+  const { eventStoreUrl } = configOf(options, env);
+  return eventStoreUrl !== undefined && options.data === undefined
+    ? { url: eventStoreUrl }
+    : { path: logIn(options, env) };
 }
 
 const configOf = ({ data }: LogOptions, env: Environment) => {

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { Environment } from '../platform/config.js';
 import { version } from '../platform/version.js';
 import { asking, type ServedOptions } from './api.js';
 import { addAuditCommands } from './audit.js';
@@ -16,6 +17,11 @@ import { addRetentionCommands } from './retention.js';
 
 /** The `waybill` command line. @param argv as node has it: interpreter, script, arguments */
 export async function main(argv: string[]): Promise<void> {
+  await programOf(process.env).parseAsync(argv);
+}
+
+/** All commands, with their options and help. */
+export function programOf(env: Environment): Command {
   const program = new Command('waybill')
     .description('Delivers notifications, reports and files for organizations that must prove what they sent.')
     .version(version())
@@ -28,23 +34,21 @@ export async function main(argv: string[]): Promise<void> {
     .action(async () => {
       // Only who starts it waits until all of Waybill is loaded.
       const { start } = await import('./start.js');
-      await start(process.env);
+      await start(env);
     });
 
   program
     .command('rebuild-projection')
     .description('build a read model of a running Waybill anew from the event log')
     .argument('[name]', 'deliveries, attempts, … (`{ projections { name } }` has them all)')
-    .option('--all', 'all of them, one after the other')
+    .option('--all', 'all of them, together: the log is read once')
     .option('--verify-only', 'only compare with the live one; ends with 1 when they differ')
     .option('--rate <events>', 'read at most so many events per second (default: as fast as it can)')
     .option('--rollback', 'go back to the version before the last rebuild')
     .option('--cancel', 'end the rebuild that is going on')
     .option('--url <url>', 'where Waybill listens (default: HOST and PORT, else http://127.0.0.1:3000)')
     .option('--json', 'print the result as JSON, a line for each, without a progress bar')
-    .action((name: string | undefined, options: RebuildProjectionOptions) =>
-      rebuildProjection(name, options, process.env),
-    );
+    .action((name: string | undefined, options: RebuildProjectionOptions) => rebuildProjection(name, options, env));
 
   program
     .command('migrate')
@@ -52,7 +56,7 @@ export async function main(argv: string[]): Promise<void> {
     .option('--json', 'print the result as JSON')
     .action(async (options: { json?: boolean }) => {
       const { migrate } = await import('./migrate.js');
-      await migrate(process.env, options);
+      await migrate(env, options);
     });
 
   program
@@ -62,25 +66,24 @@ export async function main(argv: string[]): Promise<void> {
     .argument('[options...]', 'as for `npm run demo`')
     .action((options: string[]) => demo(options));
 
-  addProjectionCommands(program, process.env);
-  addDeliveryCommands(program, process.env);
-  addDeadLetterCommands(program, process.env);
-  addDestinationCommands(program, process.env);
-  addAuditCommands(program, process.env);
-  addReplayCommand(program, process.env);
-  addRetentionCommands(program, process.env);
-  addKeysCommands(program, process.env);
-  addDatabaseCommands(program, process.env);
-  addLogCommands(program, process.env);
+  addProjectionCommands(program, env);
+  addDeliveryCommands(program, env);
+  addDeadLetterCommands(program, env);
+  addDestinationCommands(program, env);
+  addAuditCommands(program, env);
+  addReplayCommand(program, env);
+  addRetentionCommands(program, env);
+  addKeysCommands(program, env);
+  addDatabaseCommands(program, env);
+  addLogCommands(program, env);
 
   asking(program.command('doctor'))
     .description('check configuration, connections, versions, clock, disk and permissions; ends with 1 on a problem')
     .action(async (options: ServedOptions) => {
       const { doctor } = await import('./doctor.js');
-      await doctor(process.env, options);
+      await doctor(env, options);
     });
 
   addCompletionCommand(program);
-
-  await program.parseAsync(argv);
+  return program;
 }

@@ -1,4 +1,4 @@
-import { SingleBar } from 'cli-progress';
+import { MultiBar, type SingleBar } from 'cli-progress';
 
 /** A rebuild, as far as it is shown. */
 export interface ShownRebuild {
@@ -11,10 +11,24 @@ export interface ShownRebuild {
   readonly reason: string | null;
   readonly processed: number;
   readonly total: number;
+  /** RFC 3339, UTC. */
+  readonly startedAt: string;
 }
 
 /** Without a terminal a line says how far it is, this often. */
 const LINE_MS = 5_000;
+const DONE: Readonly<Record<string, string>> = { rebuild: 'rebuilt', verify: 'compared', rollback: 'rolled back' };
+
+/** Bars on a terminal, one below the other. */
+export const barsOf = (stream: NodeJS.WriteStream): MultiBar | undefined =>
+  stream.isTTY
+    ? new MultiBar({
+        format: '{name} {bar} {percentage}% {value}/{total} events, {rate}/s, {left} left, {phase}',
+        clearOnComplete: true,
+        hideCursor: true,
+        stream,
+      })
+    : undefined;
 
 /** How far a rebuild is: a bar on a terminal, now and then a line elsewhere. Goes to stderr; the result to stdout. */
 export class RebuildDisplay {
@@ -24,14 +38,10 @@ export class RebuildDisplay {
   #saidAt = performance.now();
   #phase = '';
 
-  constructor(begun: ShownRebuild) {
+  constructor(begun: ShownRebuild, bars: MultiBar | undefined) {
     this.#first = begun.processed;
-    if (process.stderr.isTTY)
-      this.#bar = new SingleBar({
-        format: `${begun.name} {bar} {percentage}% {value}/{total} events, {rate}/s, {left} left, {phase}`,
-        clearOnComplete: true,
-      });
-    this.#bar?.start(Math.max(begun.total, 1), begun.processed, { rate: '-', left: '-', phase: begun.phase });
+    const { name, total, processed, phase } = begun;
+    this.#bar = bars?.create(Math.max(total, 1), processed, { name: name.padEnd(12), rate: '-', left: '-', phase });
   }
 
   show(rebuild: ShownRebuild): void {
@@ -49,11 +59,15 @@ export class RebuildDisplay {
     );
   }
 
-  end({ name, kind, state, total, comparison }: ShownRebuild): void {
+  end(rebuild: ShownRebuild): void {
+    this.show(rebuild);
     this.#bar?.stop();
-    if (state !== 'done') return;
-    const found = comparison === null ? '' : `; the rows were ${comparison === 'equal' ? 'the same' : 'different'}`;
-    const what = { rebuild: 'rebuilt', verify: 'compared', rollback: 'rolled back' }[kind] ?? kind;
-    process.stdout.write(`${name} is ${what} from ${total} events${found}.\n`);
   }
+}
+
+/** What came of it, in a sentence; undefined when it was not carried through. */
+export function resultOf({ name, kind, state, total, comparison }: ShownRebuild): string | undefined {
+  if (state !== 'done') return undefined;
+  const found = comparison === null ? '' : `; the rows were ${comparison === 'equal' ? 'the same' : 'different'}`;
+  return `${name} is ${DONE[kind] ?? kind} from ${total} events${found}.`;
 }

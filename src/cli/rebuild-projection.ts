@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Environment } from '../platform/config.js';
 import { type Ask, apiOf } from './api.js';
-import { RebuildDisplay, type ShownRebuild } from './rebuild-display.js';
+import { barsOf, RebuildDisplay, resultOf, type ShownRebuild } from './rebuild-display.js';
 
 const POLL_MS = 250;
 
@@ -19,7 +19,7 @@ const FIELDS = `id name kind state phase comparison reason processed: exactProce
   startedAt finishedAt`;
 
 /**
- * Asks a running Waybill to rebuild read models, one after the other, and shows how far it is.
+ * Asks a running Waybill to rebuild read models, and shows how far it is. All of them are rebuilt together.
  *
  * @throws Error, one line, when one fails, or differs although only a comparison was asked for
  */
@@ -28,50 +28,65 @@ export async function rebuildProjection(
   options: RebuildProjectionOptions,
   env: Environment,
 ): Promise<void> {
-  const { all = false, verifyOnly, rollback, cancel, json = false } = options;
+  const { all = false, verifyOnly = false, rollback, cancel, json = false } = options;
   if ((name === undefined) !== all) throw new Error('Name one projection, or say --all.');
   if ([verifyOnly, rollback, cancel].filter(Boolean).length > 1)
     throw new Error('--verify-only, --rollback and --cancel exclude each other.');
-  const variables = { rate: rateOf(options) };
+  const rate = rateOf(options);
   const ask = await apiOf(env, options);
-  const names = name === undefined ? await everyName(ask) : [name];
-  const mutation = (field: string, takesRate: boolean) =>
-    takesRate
-      ? `mutation ($name: String!, $rate: Int) { begun: ${field}(name: $name, eventsPerSecond: $rate) { ${FIELDS} } }`
-      : `mutation ($name: String!) { begun: ${field}(name: $name) { ${FIELDS} } }`;
-  const query = cancel
-    ? mutation('cancelRebuild', false)
-    : rollback
-      ? mutation('rollbackProjection', false)
-      : mutation(verifyOnly ? 'verifyProjection' : 'rebuildProjection', true);
-  const different: string[] = [];
-  for (const one of names) {
-    const { begun } = await ask<{ begun: ShownRebuild }>(query, { name: one, ...variables });
-    const ended = await follow(ask, begun, json);
-    if (json) process.stdout.write(`${JSON.stringify(ended)}\n`);
-    if (ended.state !== 'done' && !cancel)
-      throw new Error(`The ${ended.kind} of ${one} ended as ${ended.state}${ended.reason ? `: ${ended.reason}` : '.'}`);
-    if (ended.comparison === 'different') different.push(one);
+  const one = async (field: string, which: string) => {
+    const query = `mutation ($name: String!) { begun: ${field}(name: $name) { ${FIELDS} } }`;
+    return [(await ask<{ begun: ShownRebuild }>(query, { name: which })).begun];
+  };
+  const ended: ShownRebuild[] = [];
+  if (rollback || cancel)
+    for (const which of name === undefined ? await everyName(ask) : [name])
+      ended.push(...(await follow(ask, await one(cancel ? 'cancelRebuild' : 'rollbackProjection', which), json)));
+  else {
+    const query = `mutation ($names: [String!], $verifyOnly: Boolean, $rate: Int) {
+      begun: rebuildProjections(names: $names, verifyOnly: $verifyOnly, eventsPerSecond: $rate) { ${FIELDS} } }`;
+    const { begun } = await ask<{ begun: ShownRebuild[] }>(query, { names: name && [name], verifyOnly, rate });
+    ended.push(...(await follow(ask, begun, json)));
   }
+  for (const { name: which, kind, state, reason } of ended)
+    if (state !== 'done' && !cancel)
+      throw new Error(`The ${kind} of ${which} ended as ${state}${reason ? `: ${reason}` : '.'}`);
+  const different = ended.filter(({ comparison }) => comparison === 'different').map((rebuild) => rebuild.name);
   if (verifyOnly && different.length > 0)
     throw new Error(`Not what the event log says: ${different.join(', ')}. Rebuild them.`);
 }
 
-async function follow(ask: Ask, begun: ShownRebuild, json: boolean): Promise<ShownRebuild> {
-  const display = json ? undefined : new RebuildDisplay(begun);
-  let rebuild = begun;
-  while (rebuild.state === 'running') {
-    await delay(POLL_MS);
-    const { projections } = await ask<{ projections: { name: string; rebuild: ShownRebuild | null }[] }>(
-      `{ projections { name rebuild { ${FIELDS} } } }`,
-    );
-    const current = projections.find((projection) => projection.name === begun.name)?.rebuild;
-    if (current && current.id !== begun.id) throw new Error(`Another rebuild of ${begun.name} has begun.`);
-    if (current) rebuild = current;
-    display?.show(rebuild);
+/** Until all have ended. */
+async function follow(ask: Ask, begun: readonly ShownRebuild[], json: boolean): Promise<readonly ShownRebuild[]> {
+  const bars = json ? undefined : barsOf(process.stderr);
+  const displays = new Map(json ? [] : begun.map((rebuild) => [rebuild.id, new RebuildDisplay(rebuild, bars)]));
+  let rebuilds = begun;
+  try {
+    while (rebuilds.some(({ state }) => state === 'running')) {
+      await delay(POLL_MS);
+      const { projections } = await ask<{ projections: { name: string; rebuild: ShownRebuild | null }[] }>(
+        `{ projections { name rebuild { ${FIELDS} } } }`,
+      );
+      rebuilds = rebuilds.map((rebuild) => {
+        if (rebuild.state !== 'running') return rebuild;
+        const now = projections.find((projection) => projection.name === rebuild.name)?.rebuild;
+        if (now && now.id !== rebuild.id) {
+          // The one before it: the server's threads may not have told each other yet.
+          if (now.startedAt <= rebuild.startedAt) return rebuild;
+          throw new Error(`Another rebuild of ${rebuild.name} has begun.`);
+        }
+        if (now) displays.get(now.id)?.[now.state === 'running' ? 'show' : 'end'](now);
+        return now ?? rebuild;
+      });
+    }
+  } finally {
+    bars?.stop();
   }
-  display?.end(rebuild);
-  return rebuild;
+  for (const rebuild of rebuilds) {
+    const result = json ? JSON.stringify(rebuild) : resultOf(rebuild);
+    if (result !== undefined) process.stdout.write(`${result}\n`);
+  }
+  return rebuilds;
 }
 
 async function everyName(ask: Ask): Promise<string[]> {

@@ -1,6 +1,6 @@
+import { openEventReader } from '../app/event-log.js';
 import { EventCodec } from '../event-store/codec.js';
-import { EmbeddedLogReader } from '../event-store/embedded-log-reader.js';
-import type { RecordedEvent } from '../event-store/event-store.js';
+import type { EventStoreLocation, RecordedEvent } from '../event-store/event-store.js';
 import { closedFields } from '../event-store/sealed-fields.js';
 import { deliveryRow } from '../projections/deliveries.js';
 import { destinationRow } from '../projections/destinations.js';
@@ -28,12 +28,12 @@ interface Step {
  * Prints what happened in a stream, and what state each event led to, from the log alone: Waybill may be running or not.
  * What is sealed stays closed: no key is needed.
  *
- * @param folder the log's own
+ * @param log the folder of the embedded log, or the EventStoreDB
  * @throws Error, one line, when there is no such stream, or a time or position that cannot be
  */
-export async function replay(folder: string, { stream, asOf, json = false }: ReplayOptions): Promise<void> {
+export async function replay(log: EventStoreLocation, { stream, asOf, json = false }: ReplayOptions): Promise<void> {
   const isIncluded = untilOf(asOf);
-  const reader = EmbeddedLogReader.open(folder);
+  const reader = await openEventReader(log);
   try {
     const all = await reader.readStream(stream);
     if (all.length === 0) throw new Error(`There is no stream ${stream} in this log.`);

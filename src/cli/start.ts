@@ -1,6 +1,6 @@
+import { Waybill } from '../app/waybill.js';
 import { type Environment, loadConfig } from '../platform/config.js';
 import { createLogger } from '../platform/logger.js';
-import { Waybill } from '../waybill.js';
 
 /** A shutdown that takes longer is cut off: what is lost then is done again at the next start. */
 const LONGEST_SHUTDOWN_MS = 9_500;

@@ -1,10 +1,9 @@
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { STATUS_ACTOR } from '../domain/status-events.js';
-import type { JsonObject } from '../domain/vocabulary.js';
+import { isUuid, type JsonObject } from '../domain/vocabulary.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { Deliveries } from './deliveries.js';
 import { isObject } from './delivery-input.js';
-import { isUuid } from './ids.js';
 import type { KnownMessage, ReportSource } from './provider-reports.js';
 
 /** What somebody answered to a message that asked for an approval, in the place where it was asked. */

@@ -1,4 +1,5 @@
-import { type DeliveryCommand, decide, delivery } from '../domain/delivery.js';
+import { decide, delivery } from '../domain/delivery.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput, reject } from '../domain/rejection.js';

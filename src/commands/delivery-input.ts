@@ -74,8 +74,9 @@ export function inputProblems(input: RequestDeliveryInput, limits: IntakeLimits)
     );
   const bytes = (value: Json | null | undefined, most: number, path: string) => {
     if (value === null || value === undefined) return;
-    if (isTooDeep(value, LIMITS.depth)) check(false, path, `must not be nested deeper than ${LIMITS.depth} levels`);
-    else check(sizeOf(value) <= most, path, `must not be larger than ${most} bytes`);
+    const room = roomFor(value, LIMITS.depth);
+    if (room === Number.POSITIVE_INFINITY) check(false, path, `must not be nested deeper than ${LIMITS.depth} levels`);
+    else check(room <= most || sizeOf(value) <= most, path, `must not be larger than ${most} bytes`);
   };
 
   length(input.idempotencyKey, LIMITS.idempotencyKeyLength, 'idempotencyKey');
@@ -171,15 +172,30 @@ export function routesOf(target: TargetInput, path: string): { readonly target: 
 
 export const MAX_ROUTES = LIMITS.routes;
 
-const isTooDeep = (value: Json, levels: number): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  (levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1)));
+/** Of one unit of a string in JSON: an escape. */
+const LONGEST_UNIT = 6;
+const LONGEST_NUMBER = 25;
+
+/** No less than the bytes of its JSON text, found out without making that; Infinity when it is nested deeper than this. */
+function roomFor(value: Json, levels: number): number {
+  if (typeof value === 'string') return value.length * LONGEST_UNIT + 2;
+  if (typeof value !== 'object' || value === null) return LONGEST_NUMBER;
+  if (levels === 0) return Number.POSITIVE_INFINITY;
+  let room = 2;
+  if (Array.isArray(value)) for (const inner of value) room += 1 + roomFor(inner, levels - 1);
+  else
+    for (const key in value)
+      room += key.length * LONGEST_UNIT + 4 + roomFor((value as JsonObject)[key] as Json, levels - 1);
+  return room;
+}
 
 const sizeOf = (value: Json): number => Buffer.byteLength(JSON.stringify(value));
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** GraphQL gives null for what a client leaves empty; in commands and events, what is not there is left out. */
-export const present = <T extends object>(value: T): Partial<T> =>
-  Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== null && inner !== undefined)) as Partial<T>;
+export function present<T extends object>(value: T): Partial<T> {
+  const left: Partial<T> = {};
+  for (const key in value) if (value[key] !== null && value[key] !== undefined) left[key] = value[key];
+  return left;
+}

@@ -1,22 +1,36 @@
 import { delivery } from '../domain/delivery.js';
+import type { StoredContent } from '../domain/delivery-events.js';
 import {
-  type Access,
+  accessLog,
   conditionOf,
   type DownloadEvent,
+  type DownloadState,
   download,
+  type LoggedAccess,
+  type Offer,
   type Offered,
+  type OfferedFile,
   type PasswordHash,
 } from '../domain/download.js';
-import type { Instant } from '../domain/vocabulary.js';
-import type { EventCodec } from '../event-store/codec.js';
+import { type Instant, isUuid } from '../domain/vocabulary.js';
+import { type EventCodec, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
-import type { CommandExecutor, Refused } from './executor.js';
-import { derivedId, isUuid, newId } from './ids.js';
+import type { CommandExecutor, Known, Refused } from './executor.js';
+import { derivedId, newId } from './ids.js';
 
 /** Where the files lie until the link expires. */
 export interface FileShelf {
-  put(files: readonly Buffer[], key: Buffer, until: Date): Promise<string>;
-  remove(place: string): Promise<void>;
+  /** Stores files, then has the event appended that names them; says it that it is not named, they are removed. */
+  keep(
+    owner: {
+      readonly streamId: string;
+      readonly subject: string;
+      readonly organizationId: string;
+      readonly until: Date;
+    },
+    files: readonly AsyncIterable<Buffer>[],
+    append: (files: readonly { readonly stored: StoredContent; readonly bytes: number }[]) => Promise<boolean>,
+  ): Promise<void>;
 }
 
 export interface DownloadParts {
@@ -25,24 +39,29 @@ export interface DownloadParts {
   readonly codec: EventCodec;
   readonly shelf: FileShelf;
   readonly hashPassword: (password: string) => Promise<PasswordHash>;
-  /** 32 random bytes. */
-  readonly newKey: () => Buffer;
 }
 
 export interface NewOffer {
   readonly organizationId: string;
   readonly deliveryId: string;
-  readonly files: readonly { readonly path: string; readonly contentType: string; readonly bytes: Buffer }[];
+  readonly files: readonly {
+    readonly path: string;
+    readonly contentType: string;
+    readonly source: { readonly read: () => AsyncIterable<Buffer> };
+  }[];
   readonly expiresAt: Instant;
   readonly password?: string;
   readonly maxUses?: number;
   readonly isViewOnly: boolean;
 }
 
-/** One line of a link's access log. */
-export interface LoggedAccess extends Partial<Access> {
-  readonly at: Instant;
-  readonly outcome: 'served' | 'refused';
+/** Files that a provider of storage serves by links of its own. */
+export interface LinkedOffer {
+  readonly organizationId: string;
+  readonly deliveryId: string;
+  readonly provider: string;
+  readonly files: readonly (OfferedFile & { readonly url: string })[];
+  readonly expiresAt: Instant;
 }
 
 /** Files behind links, and what happens there. A stream for each link. */
@@ -55,34 +74,56 @@ export class Downloads {
 
   /** @param key the same for every attempt at one delivery: it is offered once */
   async offer({ organizationId, deliveryId, files, expiresAt, password, maxUses, isViewOnly }: NewOffer, key: string) {
-    const { executor, shelf, hashPassword, newKey } = this.#parts;
+    const { shelf, hashPassword } = this.#parts;
+    const { id, known, subject } = await this.#before(deliveryId, key);
+    if (known.state.tag !== 'absent') return { id };
+    const owner = {
+      ...{ streamId: streamOf(id), organizationId, until: new Date(expiresAt) },
+      subject: subject ?? subjectOfOrganization(organizationId),
+    };
+    const sources = files.map(({ source }) => source.read());
+    const locked = password !== undefined && { hasPassword: true, password: await hashPassword(password) };
+    await shelf.keep(owner, sources, async (sealed) => {
+      const stored = sealed.map((file) => file.stored);
+      const offer = {
+        ...{ organizationId, deliveryId, stored, expiresAt },
+        ...(subject !== undefined && { subject }),
+        ...(maxUses !== undefined && { maxUses }),
+        ...(isViewOnly && { isViewOnly }),
+        files: files.map(({ path, contentType }, index) => {
+          return { name: path, contentType, bytes: sealed[index]?.bytes ?? 0 };
+        }),
+        ...locked,
+      };
+      const state = await this.#record(id, offer, known);
+      // Of two at once the first is offered.
+      return state.tag !== 'absent' && state.stored?.[0]?.hash === stored[0]?.hash;
+    });
+    return { id };
+  }
+
+  /** @param key as for `offer`: of links that were signed twice, the first are kept */
+  async offerLinked(linked: LinkedOffer, key: string) {
+    const { id, known, subject } = await this.#before(linked.deliveryId, key);
+    if (known.state.tag === 'absent')
+      await this.#record(id, { ...linked, ...(subject !== undefined && { subject }) }, known);
+    return { id };
+  }
+
+  async #before(deliveryId: string, key: string) {
+    const { executor } = this.#parts;
     const id = derivedId(deliveryId, `download/${key}`);
     const known = await executor.load(download, id);
-    if (known.state.tag !== 'absent') return { id };
-    const { state } = await executor.load(delivery, deliveryId);
-    const subject = state.tag === 'absent' ? undefined : state.request.subject;
-    const fileKey = newKey();
-    // Each attempt has a place of its own, so that of two at once neither writes over what the other has recorded.
-    const place = await shelf.put(
-      files.map(({ bytes }) => bytes),
-      fileKey,
-      new Date(expiresAt),
-    );
-    const offer = {
-      ...{ organizationId, deliveryId, place, expiresAt },
-      ...(subject !== undefined && { subject }),
-      ...(maxUses !== undefined && { maxUses }),
-      ...(isViewOnly && { isViewOnly }),
-      files: files.map(({ path, contentType, bytes }) => ({ name: path, contentType, bytes: bytes.length })),
-      fileKey: fileKey.toString('base64'),
-      ...(password !== undefined && { hasPassword: true, password: await hashPassword(password) }),
-    };
+    const { state } = known.state.tag === 'absent' ? await executor.load(delivery, deliveryId) : { state: undefined };
+    return { id, known, subject: state && state.tag !== 'absent' ? state.request.subject : undefined };
+  }
+
+  async #record(id: string, offer: Offer, known: Known<DownloadState>): Promise<DownloadState> {
     const command = { type: 'OfferDownload', now: new Date().toISOString(), offer } as const;
-    const envelope = { organizationId, commandId: newId(), actor: 'engine' };
-    const offered = await executor.execute(download, { id, command, envelope, known });
+    const envelope = { organizationId: offer.organizationId, commandId: newId(), actor: 'engine' };
+    const offered = await this.#parts.executor.execute(download, { id, command, envelope, known });
     if (!offered.ok) throw new Error(offered.rejection.message);
-    if (offered.state.tag === 'absent' || offered.state.place !== place) await shelf.remove(place);
-    return { id };
+    return offered.state;
   }
 
   async find(id: string): Promise<Offered | undefined> {
@@ -108,15 +149,15 @@ export class Downloads {
 
   /** What happened at the link, the oldest first. */
   async accesses(id: string): Promise<LoggedAccess[]> {
-    const stream = await this.#parts.reader.readStream(`${download.category}-${id}`);
-    return this.#parts.codec.decodeStream<DownloadEvent>(stream).flatMap(({ event }): LoggedAccess[] => {
-      if (event.type === 'DownloadOffered') return [];
-      return [{ at: event.at, outcome: event.type === 'DownloadAccessed' ? 'served' : 'refused', ...event.data }];
-    });
+    const stream = await this.#parts.reader.readStream(streamOf(id));
+    return accessLog(this.#parts.codec.decodeStream<DownloadEvent>(stream).map(({ event }) => event));
   }
 
   condition = (state: Offered) => conditionOf(state, new Date().toISOString());
 }
+
+/** Where what happens at a link is recorded. */
+export const streamOf = (id: string): string => `${download.category}-${id}`;
 
 /** Nobody logs in at a link: whoever has it is who it was given to. */
 const envelopeOf = (id: string, organizationId: string) => ({

@@ -16,7 +16,7 @@ export interface Decider<State, Command, Event extends DomainEvent> {
   readonly initial: State;
   decide(command: Command, state: State): Decision<Event>;
   evolve(state: State, event: Event): State;
-  /** Whose key protects what is sensitive in its events; its organization's when there is nobody. */
+  /** Whose key protects what is sensitive in its events, or `FORGOTTEN`; its organization's when there is nobody. */
   subject?(state: State, id: string): string | undefined;
 }
 
@@ -137,7 +137,7 @@ export class CommandExecutor {
     const keys = this.#codec.prepare(
       appends.flatMap(({ task, events }, index) => {
         const { organizationId } = task.order.envelope;
-        return subjectsOf(events, organizationId, owners[index]?.subject as string);
+        return subjectsOf(events, organizationId, owners[index]?.subject ?? '');
       }),
     );
     if (keys) await keys;

@@ -1,10 +1,18 @@
 import { createHash } from 'node:crypto';
-import { type DeliveryCommand, delivery, repeat } from '../domain/delivery.js';
+import { delivery, repeat } from '../domain/delivery.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { badInput } from '../domain/rejection.js';
 import { classOf, keptSubject, type RetentionState } from '../domain/retention.js';
-import type { Attachment, Channel, Content, FieldProblem, Json } from '../domain/vocabulary.js';
+import {
+  type Attachment,
+  type Channel,
+  type Content,
+  type FieldProblem,
+  isUuid,
+  type Json,
+} from '../domain/vocabulary.js';
 import { subjectOfDestination, subjectOfOrganization } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { ChannelCatalog } from './channel-catalog.js';
@@ -20,7 +28,7 @@ import {
 } from './delivery-input.js';
 import type { DestinationDirectory } from './destination-directory.js';
 import type { Known, Order, Refused } from './executor.js';
-import { bulkItemKey, deliveryIdForKey, isUuid, newId } from './ids.js';
+import { bulkItemKey, deliveryIdForKey, newDeliveryId, newId } from './ids.js';
 import type { Suppressions } from './suppressions.js';
 
 /** Who asks, as far as recording it goes. */
@@ -83,7 +91,7 @@ export class Intake {
     if (content.email || content.attachments) problems.push(...this.#parts.catalog.contentProblems(content));
     const { organizationId } = requester;
     const key = input.idempotencyKey ?? (bulk?.key === undefined ? undefined : bulkItemKey(bulk.key, bulk.index));
-    const id = key === undefined ? newId() : deliveryIdForKey(organizationId, key);
+    const id = key === undefined ? newDeliveryId(now) : deliveryIdForKey(organizationId, key);
     const identity =
       key === undefined || problems.length > 0
         ? {}

@@ -1,6 +1,7 @@
 import { Command, CommandHandler, type ICommandHandler } from '@nestjs/cqrs';
 import { type AccessCommand, type AccessEvent, type AccessState, access } from '../domain/access.js';
-import { type DeliveryCommand, delivery } from '../domain/delivery.js';
+import { delivery } from '../domain/delivery.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import {

@@ -1,8 +1,8 @@
-import type { RecordReport } from '../domain/delivery.js';
+import type { RecordReport } from '../domain/delivery-commands.js';
 import type { SuppressionReason } from '../domain/suppression.js';
-import type { Channel, ProviderReport } from '../domain/vocabulary.js';
+import { type Channel, isUuid, type ProviderReport } from '../domain/vocabulary.js';
 import type { Deliveries } from './deliveries.js';
-import { derivedId, isUuid } from './ids.js';
+import { derivedId } from './ids.js';
 import type { Suppressions } from './suppressions.js';
 
 /** Through whose configuration the reports came: a destination, or a provider of the instance's configuration. */

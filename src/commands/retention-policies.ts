@@ -10,7 +10,8 @@ const MAX_CACHED = 10_000;
 /** How long each organization keeps things, as the log has it, cached until it is changed. */
 export class RetentionPolicies {
   readonly #executor: CommandExecutor;
-  readonly #cache = new Map<string, Promise<RetentionState>>();
+  /** By organization. */
+  readonly #cache = new Map<string, { readonly id: string; readonly state: Promise<RetentionState> }>();
   #follower: Promise<void> | undefined;
 
   constructor(executor: CommandExecutor) {
@@ -18,19 +19,19 @@ export class RetentionPolicies {
   }
 
   find(organizationId: string): Promise<RetentionState> {
+    const cached = this.#cache.get(organizationId);
+    if (cached) return cached.state;
     const id = retentionId(organizationId);
-    const cached = this.#cache.get(id);
-    if (cached) return cached;
     const loading = this.#executor.load(retention, id).then(({ state }) => state);
     if (this.#cache.size >= MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
-    this.#cache.set(id, loading);
+    this.#cache.set(organizationId, { id, state: loading });
     // What could not be read is asked for again.
-    loading.catch(() => this.#cache.get(id) === loading && this.#cache.delete(id));
+    loading.catch(() => this.#cache.get(organizationId)?.state === loading && this.#cache.delete(organizationId));
     return loading;
   }
 
   forget(id: string): void {
-    this.#cache.delete(id);
+    for (const [organizationId, cached] of this.#cache) if (cached.id === id) this.#cache.delete(organizationId);
   }
 
   /** Watches the log for changes made elsewhere, until `signal` aborts. */

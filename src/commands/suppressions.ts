@@ -1,5 +1,12 @@
 import type { Rejection } from '../domain/rejection.js';
-import { SUPPRESSIBLE, type SuppressionReason, type SuppressionState, suppression } from '../domain/suppression.js';
+import { keptSubject } from '../domain/retention.js';
+import {
+  SUPPRESSIBLE,
+  SUPPRESSION_RETENTION,
+  type SuppressionReason,
+  type SuppressionState,
+  suppression,
+} from '../domain/suppression.js';
 import type { Channel } from '../domain/vocabulary.js';
 import type { CommandExecutor } from './executor.js';
 import { newId, suppressionId } from './ids.js';
@@ -70,11 +77,14 @@ export class Suppressions {
   async suppress(addressee: Addressee, { happenedAt, ...cause }: SuppressionCause): Promise<Changed> {
     const address = normal(addressee);
     const { subject } = this.#whose(addressee);
+    const { organizationId, channel } = addressee;
+    const now = new Date();
+    const keptAs = keptSubject(subject, SUPPRESSION_RETENTION, now);
     const command = {
       type: 'SuppressAddress',
-      now: new Date().toISOString(),
+      now: now.toISOString(),
       happenedAt: happenedAt.toISOString(),
-      entry: { organizationId: addressee.organizationId, channel: addressee.channel, address, subject, ...cause },
+      entry: { organizationId, channel, address, subject, keptAs, ...cause },
     } as const;
     return await this.#execute(addressee, command, cause.by);
   }
@@ -101,6 +111,10 @@ export class Suppressions {
     return { id: suppressionId(channel, subject), subject };
   }
 }
+
+/** The ids of the entries that a person may have. */
+export const entriesOf = (person: string): string[] =>
+  [...SUPPRESSIBLE].map((channel) => suppressionId(channel, person));
 
 const NOBODY: ReadonlyMap<string, SuppressionReason> = new Map();
 

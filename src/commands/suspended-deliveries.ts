@@ -21,10 +21,15 @@ export interface Suspension {
   readonly suspendedAt: Instant;
 }
 
-/** The suspended deliveries of all instances, the longest suspended first. */
+/** The suspended deliveries of all instances. */
 export interface SuspensionList {
   find(id: string): Promise<Suspension | undefined>;
-  list(most: number, after?: Pick<Suspension, 'suspendedAt' | 'id'>): Promise<Suspension[]>;
+  /** By when they were suspended. @param after the last one already seen */
+  list(
+    most: number,
+    direction: 'asc' | 'desc',
+    after?: { readonly at: Instant; readonly id: string },
+  ): Promise<Suspension[]>;
   count(): Promise<number>;
 }
 

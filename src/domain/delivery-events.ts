@@ -59,6 +59,10 @@ export interface StoredContent {
   readonly hash: string;
   /** Sealed bytes. */
   readonly size: number;
+  /** Of a content in pieces, 16 bytes in hexadecimal, which make its key; missing where it is one piece, as they all were. */
+  readonly salt?: string;
+  /** Until when it is kept, in seconds since 1970; missing where it is as long as its key. */
+  readonly until?: number;
 }
 
 export type DeliveryRequested = Fact<

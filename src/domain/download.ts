@@ -1,12 +1,18 @@
+import type { StoredContent } from './delivery-events.js';
 import { type Decision, record, reject } from './rejection.js';
 import type { Instant } from './vocabulary.js';
 
-/** Files that wait behind a link until it expires or is used up. What happens at the link is its access log. */
+/**
+ * Files that wait behind a link until it expires or is used up. What happens at the link is its access log; a link of a
+ * provider of storage is served by the provider, and nothing that happens there is known here.
+ */
 
 export interface OfferedFile {
   readonly name: string;
   readonly contentType: string;
   readonly bytes: number;
+  /** The provider's own link. Whoever has it has the file. */
+  readonly url?: string;
 }
 
 /** scrypt (RFC 7914) of the password, both base64. */
@@ -20,17 +26,17 @@ export interface Offer {
   /** Whose key protects what is sealed: the delivery's subject. */
   readonly subject?: string;
   readonly deliveryId: string;
-  /** Where the files lie; tells nothing. */
-  readonly place: string;
+  /** Who serves the files, when it is not Waybill. */
+  readonly provider?: string;
+  /** Where the files lie that Waybill serves, in their order; missing of offers of before there was one place for contents. */
+  readonly stored?: readonly StoredContent[];
   readonly expiresAt: Instant;
   /** Default: as often as somebody likes. */
   readonly maxUses?: number;
   readonly isViewOnly?: boolean;
   readonly hasPassword?: boolean;
-  /** The three are sealed, and gone when the subject was erased. */
+  /** Both are sealed, and gone when the subject was erased. */
   readonly files?: readonly OfferedFile[];
-  /** 32 bytes in base64: opens the files. */
-  readonly fileKey?: string;
   readonly password?: PasswordHash;
 }
 
@@ -88,7 +94,7 @@ export type DownloadCondition = 'open' | 'expired' | 'used' | 'locked' | 'erased
 
 export function conditionOf(state: Offered, now: Instant): DownloadCondition {
   if (state.expiresAt <= now) return 'expired';
-  if (!state.files || state.fileKey === undefined) return 'erased';
+  if (!state.files || (state.provider === undefined && state.stored === undefined)) return 'erased';
   if (state.refusals >= MAX_REFUSALS) return 'locked';
   const isUsed = state.accesses >= MAX_ACCESSES || (state.maxUses !== undefined && state.uses >= state.maxUses);
   return isUsed ? 'used' : 'open';
@@ -99,6 +105,7 @@ export function decide(command: DownloadCommand, state: DownloadState): Decision
   if (command.type === 'OfferDownload')
     return state.tag === 'absent' ? record({ type: 'DownloadOffered', at: now, data: command.offer }) : record();
   if (state.tag === 'absent') return reject('NOT_FOUND', 'there is no such download');
+  if (state.provider !== undefined) return reject('NOT_FOUND', `these files are served by ${state.provider}`);
   const condition = conditionOf(state, now);
   const address = command.address !== undefined && { address: command.address };
   if (command.type === 'RefuseDownload')
@@ -130,6 +137,19 @@ export function evolve(state: DownloadState, event: DownloadEvent): DownloadStat
       throw new Error(`${(event as { type: string }).type} is not an event of downloads`);
   }
 }
+
+/** What happened at a link: a use, a part of one, or a wrong password. */
+export interface LoggedAccess extends Partial<Access> {
+  readonly at: Instant;
+  readonly outcome: 'served' | 'refused';
+}
+
+/** The access log of a link, the oldest first. */
+export const accessLog = (events: readonly DownloadEvent[]): LoggedAccess[] =>
+  events.flatMap((event): LoggedAccess[] => {
+    if (event.type === 'DownloadOffered') return [];
+    return [{ at: event.at, outcome: event.type === 'DownloadAccessed' ? 'served' : 'refused', ...event.data }];
+  });
 
 export const download = {
   category: 'download',

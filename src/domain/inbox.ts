@@ -12,8 +12,10 @@ export interface InboxContent {
 
 export interface StoredMessage {
   readonly organizationId: string;
-  /** The person's name in the log, from which nobody can tell the address; their key protects the content. */
+  /** The person's name in the log, from which nobody can tell the address. */
   readonly subject: string;
+  /** Whose key protects the content: the person's, for the week and class of the delivery; the person's own without it. */
+  readonly keptAs?: string;
   readonly deliveryId: string;
   readonly content: InboxContent;
   readonly priority: Priority;

@@ -143,10 +143,21 @@ export function keptSubject(owner: string, retentionClass: string, requestedAt: 
   return `${PREFIX}${dayOf(requestedAt.getTime() + daysLeft * DAY_MS)}:${retentionClass}:${owner}`;
 }
 
+/** The class that a delivery is kept under, by whose key protects it; undefined for what was requested before there were classes. */
+export const classKeptUnder = (deliverySubject: string): string | undefined =>
+  deliverySubject.startsWith(PREFIX) ? deliverySubject.split(':', 3)[2] : undefined;
+
 /** Whose key protects a person's address in a delivery: the person's, for the same week and class. */
 export function keptWith(deliverySubject: string, person: string): string {
   if (!deliverySubject.startsWith(PREFIX)) return person;
   return deliverySubject.split(':', 3).join(':').concat(':', person);
 }
+
+/** Instead of a subject: what the event says of somebody who was erased is not recorded, and no key is made for it. */
+export const FORGOTTEN = 'forgotten';
+
+/** The person whose key it is, or undefined: a group's key names its members, a place's is nobody's. */
+export const personOf = (subject: string): string | undefined => PERSON.exec(subject)?.[1];
+const PERSON = /^(?:kept:[^:]*:[^:]*:)?(person:.+)$/;
 
 const dayOf = (time: number): string => new Date(time).toISOString().slice(0, 10);

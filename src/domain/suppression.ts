@@ -9,12 +9,17 @@ export type SuppressionReason = (typeof SUPPRESSION_REASONS)[number];
 /** Channels whose providers tell of bounces, complaints, people who want no more and devices that are gone. */
 export const SUPPRESSIBLE: ReadonlySet<Channel> = new Set<Channel>(['EMAIL', 'SMS', 'VOICE', 'PUSH', 'WEB_PUSH']);
 
+/** How long addresses on the list can be read: the entry itself, which names nobody, stays until it is released. */
+export const SUPPRESSION_RETENTION = 'suppression';
+
 interface Suppressed {
   readonly organizationId: string;
   readonly channel: Channel;
   readonly address: string;
-  /** The name of the person whose it is: their key protects it. */
+  /** The name of the person whose it is. */
   readonly subject?: string;
+  /** Whose key protects the address: the person's, for a week and the class `suppression`; the person's own without it. */
+  readonly keptAs?: string;
   readonly reason: SuppressionReason;
   /** Of the delivery whose report it was. */
   readonly deliveryId?: string;

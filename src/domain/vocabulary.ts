@@ -111,6 +111,10 @@ export interface FieldProblem {
 /** Which organizations' data somebody may see: the tenant scope that every read and write carries down. */
 export type Organizations = 'all' | readonly string[];
 
+const ORGANIZATION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+/** Whether it can be the id of an organization. */
+export const isOrganization = (text: string): boolean => ORGANIZATION.test(text);
+
 export const mayAccess = (organizations: Organizations, organizationId: string): boolean =>
   organizations === 'all' || organizations.includes(organizationId);
 
@@ -164,3 +168,6 @@ export interface ProviderReport {
   /** The address is of no use any more, and nothing may be sent to it. */
   readonly suppress?: boolean;
 }
+
+/** What is none, Postgres would answer with an error instead of nothing. */
+export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);

@@ -1,6 +1,8 @@
-import { keptWith } from '../domain/retention.js';
+import type { StoredContent } from '../domain/delivery-events.js';
+import { FORGOTTEN, keptWith, personOf } from '../domain/retention.js';
 import type { Instant, JsonObject } from '../domain/vocabulary.js';
-import type { NewEvent, RecordedEvent } from './event-store.js';
+import { ContentLost, type NewEvent, type RecordedEvent } from './event-store.js';
+import { forgotten, isSealed } from './sensitive.js';
 
 /** A domain event as deciders make them and folds take them. */
 export interface DomainEvent {
@@ -122,8 +124,20 @@ export interface FieldProtection {
   prepare(subjects: readonly Subject[]): Promise<void> | undefined;
   seal(type: string, data: JsonObject, place: EventPlace): JsonObject;
   open(type: string, data: JsonObject, place: Omit<EventPlace, 'subject'>): JsonObject;
-  /** Fetches what of opened data lies outside the log; undefined when nothing does. */
-  complete?(data: JsonObject, streamId: string): Promise<JsonObject> | undefined;
+  /** Fetches what of opened data lies outside the log; undefined when nothing does. @param leave stays where it is */
+  complete?(data: JsonObject, streamId: string, leave?: 'attachments'): Promise<JsonObject> | undefined;
+  source?(stored: StoredContent, streamId: string): Promise<ContentSource>;
+}
+
+/** What lies outside the log, to be read as often as one likes and never all of it at once. */
+export interface ContentSource {
+  /** Its size in clear. */
+  readonly bytes: number;
+  /**
+   * @param range offsets, `end` not included. Default: all
+   * @throws ContentLost, ContentUnavailable while it is read
+   */
+  readonly read: (range?: { readonly start: number; readonly end: number }) => AsyncIterable<Buffer>;
 }
 
 export const noProtection: FieldProtection = {
@@ -170,8 +184,11 @@ export class EventCodec {
     if (traceparent !== undefined) metadata.traceparent = traceparent;
     const { streamId, subject = subjectOfOrganization(organizationId) } = owner;
     const plain = event.data as JsonObject;
-    const place = { streamId, eventId: id, subject: typeof plain.subject === 'string' ? plain.subject : subject };
-    const data = this.#protection.seal(event.type, plain, place);
+    const own = ownSubject(plain) ?? subject;
+    const data =
+      own === FORGOTTEN
+        ? forgotten(event.type, plain)
+        : this.#protection.seal(event.type, plain, { streamId, eventId: id, subject: own });
     return { id, type: event.type, data, metadata };
   }
 
@@ -194,10 +211,17 @@ export class EventCodec {
    * A decoded event's data with what of it lies outside the log; undefined when nothing does. It may be large: for whoever
    * is about to use it, and not to be kept.
    *
+   * @param leave what is to be read by `source`, bit by bit
    * @throws ContentLost, ContentUnavailable
    */
-  complete<Data extends object>(data: Data, streamId: string): Promise<Data> | undefined {
-    return this.#protection.complete?.(data as unknown as JsonObject, streamId) as Promise<Data> | undefined;
+  complete<Data extends object>(data: Data, streamId: string, leave?: 'attachments'): Promise<Data> | undefined {
+    return this.#protection.complete?.(data as unknown as JsonObject, streamId, leave) as Promise<Data> | undefined;
+  }
+
+  /** @throws ContentLost, ContentUnavailable when it cannot be read, as far as can be told beforehand */
+  async source(stored: StoredContent, streamId: string): Promise<ContentSource> {
+    if (!this.#protection.source) throw new ContentLost(`nothing of ${streamId} can be opened here`);
+    return await this.#protection.source(stored, streamId);
   }
 
   #opened(recorded: RecordedEvent): JsonObject {
@@ -256,17 +280,20 @@ const nobody: Owner = { streamId: '' };
 export const subjectOfOrganization = (organizationId: string): string => `organization:${organizationId}`;
 export const subjectOfDestination = (destinationId: string): string => `destination:${destinationId}`;
 
-/** Events that say themselves whose they are. */
-const SEALED_AS_TOLD: ReadonlySet<string> = new Set(['AddressSuppressed', 'InboxMessageStored', 'DownloadOffered']);
+/** Whose an event says itself that it is. */
+const ownSubject = ({ keptAs, subject }: { readonly keptAs?: unknown; readonly subject?: unknown }) =>
+  typeof keptAs === 'string' ? keptAs : typeof subject === 'string' ? subject : undefined;
 
 /** Everybody whose key the events need. @param subject whose they are, where they do not say so themselves */
 export function subjectsOf(events: readonly DomainEvent[], organizationId: string, subject: string): Subject[] {
   const [first] = events;
   if (first?.type !== 'DeliveryRequested') {
-    // What is said of a person's legal hold or erasure is not sealed, and must not make the person a key.
-    const isSealed = first !== undefined && SEALED_AS_TOLD.has(first.type);
-    const { subject: own } = (isSealed ? first.data : {}) as { readonly subject?: string };
-    return [{ subject: own ?? subject, organizationId }];
+    // What needs no key must not make one: somebody may have been erased a moment ago.
+    const sealed = events.find(({ type, data }) => isSealed(type, data as JsonObject));
+    const whose = sealed && (ownSubject(sealed.data) ?? subject);
+    if (whose === undefined || whose === FORGOTTEN) return [];
+    const person = personOf(whose);
+    return [{ subject: whose, organizationId, ...(person !== undefined && person !== whose && { members: [person] }) }];
   }
   const { subject: own, legs } = first.data as {
     readonly subject?: string;

@@ -98,11 +98,12 @@ class FileReader {
     // Of a new or compacted file, one header was never used.
     if (newer.transaction !== older.transaction + 1n && older.transaction !== 0n)
       return 'its two headers do not follow one another';
-    const { main, free, transaction } = newer;
     const isCopy = older.transaction === 0n;
     return (
-      this.#problemOfRoot(main, transaction, isCopy) ??
-      this.#problemOfRoot(free, transaction, isCopy) ??
+      this.#problemOfRoots(newer, isCopy) ??
+      // What the older one leads to is used again two transactions later, not before: until then it tells whether it is
+      // older. It may be that of a copy, to which one transaction was added.
+      (isAlone && !isCopy ? this.#problemOfRoots(older, true) : undefined) ??
       this.#problemOfPages(newer, isAlone) ??
       newer
     );
@@ -142,15 +143,19 @@ class FileReader {
     return isRight ? meta : `its header ${number + 1} makes no sense`;
   }
 
-  #problemOfRoot({ root }: Tree, transaction: bigint, isCopy: boolean): string | undefined {
+  #problemOfRoots({ main, free, transaction }: Meta, mayBeCopy: boolean): string | undefined {
+    return this.#problemOfRoot(main, transaction, mayBeCopy) ?? this.#problemOfRoot(free, transaction, mayBeCopy);
+  }
+
+  #problemOfRoot({ root }: Tree, transaction: bigint, mayBeCopy: boolean): string | undefined {
     if (root === NO_PAGE) return undefined;
     const page = this.#page(root);
     if (!page) return 'its end is missing';
     const isTree = (page.readUInt16LE(18) & (BRANCH | LEAF)) !== 0 && page.readBigUInt64LE(0) === root;
     const writtenBy = page.readBigUInt64LE(8);
     // A compacted copy's pages carry no transaction of their own.
-    if (isTree && (writtenBy === transaction || (isCopy && writtenBy <= 1n))) return undefined;
-    return 'its newest header does not belong to its newest pages';
+    if (isTree && (writtenBy === transaction || (mayBeCopy && writtenBy <= 1n))) return undefined;
+    return 'its headers do not belong to its newest pages';
   }
 
   /**

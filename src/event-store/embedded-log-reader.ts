@@ -93,6 +93,8 @@ export class EmbeddedLogReader implements EventReader {
   readonly #tables: LogTables;
   readonly #announcements: BroadcastChannel;
   readonly #waiting = new Set<() => void>();
+  /** Subscriptions, each with the position up to which it is done. */
+  readonly #following = new Set<{ after: number }>();
   #isClosed = false;
 
   static open(path: string): EmbeddedLogReader {
@@ -139,26 +141,33 @@ export class EmbeddedLogReader implements EventReader {
 
   async *subscribe(options: SubscribeOptions): AsyncGenerator<SubscriptionBatch> {
     const { prefixes, batchSize = DEFAULT_BATCH, signal } = options;
-    let after = Number(options.after);
+    const follower = { after: Number(options.after) };
     let announced = false;
-    while (!signal.aborted && !this.#isClosed) {
-      this.refresh();
-      const head = this.headPosition();
-      if (after < head) {
-        const read = this.eventsAfter(after, batchSize);
-        after = Number(read.at(-1)?.position ?? after);
-        announced = after >= head;
-        if (announced) this.keep(read);
-        const events = prefixes ? read.filter((event) => startsWithAny(event.streamId, prefixes)) : read;
-        yield { events, position: BigInt(after), caughtUp: announced };
-        // A long way behind, there is always more to read: everybody else of this thread comes in between.
-        if (!announced) await nextTurn();
-      } else if (!announced) {
-        announced = true;
-        yield { events: [], position: BigInt(after), caughtUp: true };
-      } else {
-        await this.#news(signal);
+    this.#following.add(follower);
+    try {
+      while (!signal.aborted && !this.#isClosed) {
+        this.refresh();
+        const head = this.headPosition();
+        if (follower.after < head) {
+          const read = this.eventsAfter(follower.after, batchSize);
+          const position = Number(read.at(-1)?.position ?? follower.after);
+          announced = position >= head;
+          if (announced) this.keep(read);
+          const events = prefixes ? read.filter((event) => startsWithAny(event.streamId, prefixes)) : read;
+          yield { events, position: BigInt(position), caughtUp: announced };
+          follower.after = position;
+          // A long way behind, there is always more to read: everybody else of this thread comes in between.
+          if (!announced) await nextTurn();
+        } else if (!announced) {
+          announced = true;
+          yield { events: [], position: BigInt(follower.after), caughtUp: true };
+        } else {
+          this.#forget();
+          await this.#news(signal);
+        }
       }
+    } finally {
+      this.#following.delete(follower);
     }
   }
 
@@ -209,6 +218,14 @@ export class EmbeddedLogReader implements EventReader {
   /** Lets every waiting subscription look again. */
   protected wake(): void {
     for (const look of [...this.#waiting]) look();
+  }
+
+  /** What all that are not a long way behind are done with. To be kept any longer would make it outlive a young generation. */
+  #forget(): void {
+    const { first } = this.recent;
+    let done = Number.POSITIVE_INFINITY;
+    for (const { after } of this.#following) if (after >= first - 1 && after < done) done = after;
+    this.recent.forget(done);
   }
 
   #at(position: number): RecordedEvent {

@@ -77,6 +77,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   #trying: NodeJS.Timeout | undefined;
   #next: number;
   #durable: number;
+  /** What was durable when the file was last looked at. */
+  #seen: number | undefined;
   /** Why nothing can be appended. */
   #problem: LogUnavailable | undefined;
 
@@ -120,6 +122,13 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   override async head(): Promise<bigint> {
     if (this.#problem) throw this.#problem;
     return await super.head();
+  }
+
+  /** Only commits change the file, and only this log makes them. */
+  protected override refresh(): void {
+    if (this.#seen === this.#durable) return;
+    this.#seen = this.#durable;
+    super.refresh();
   }
 
   protected override headPosition(): number {
@@ -326,7 +335,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
       const room = await roomAt(this.#path);
       if (this.#problem !== problem) return;
       if (room < ROOM_BYTES) return this.#tryAgain(problem);
-      this.refresh();
+      super.refresh();
       this.#durable = super.headPosition();
       this.#next = this.#durable + 1;
       this.#problem = undefined;

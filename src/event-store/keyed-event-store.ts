@@ -1,6 +1,7 @@
 import type { Contents, NewContent } from './content/contents.js';
 import type { EventStore, RecordedEvent, StreamRange, SubscribeOptions, SubscriptionBatch } from './event-store.js';
-import { type DataKeys, sealedParts, takeContents } from './sealed-fields.js';
+import { takeContents } from './remembered.js';
+import { type DataKeys, sealedParts } from './sealed-fields.js';
 
 const none: readonly NewContent[] = [];
 

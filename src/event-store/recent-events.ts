@@ -14,13 +14,18 @@ export class RecentEvents {
   /** How many at the front were dropped but not yet cut off. */
   #dropped = 0;
   #bytes = 0;
-  #firstPosition = 0;
+  #firstPosition = 1;
 
   constructor(readonly maxEvents = MAX_EVENTS) {}
 
   /** Of the newest event; 0 when there is none. */
   get position(): number {
     return this.#firstPosition + this.#events.length - this.#dropped - 1;
+  }
+
+  /** Of the oldest event. */
+  get first(): number {
+    return this.#firstPosition;
   }
 
   add(event: RecordedEvent, bytes: number): void {
@@ -45,6 +50,11 @@ export class RecentEvents {
     if (start < 0 || start >= this.#events.length - this.#dropped) return undefined;
     const from = this.#dropped + start;
     return this.#events.slice(from, from + limit) as RecordedEvent[];
+  }
+
+  /** Everybody who is to have events up to this position has had them. */
+  forget(upTo: number): void {
+    while (this.#firstPosition <= upTo && this.#dropped < this.#events.length) this.#drop();
   }
 
   #drop(): void {

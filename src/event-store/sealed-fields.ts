@@ -1,20 +1,16 @@
-import { createCipheriv, createDecipheriv, hash, randomFillSync } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { StoredContent } from '../domain/delivery-events.js';
 import type { JsonObject } from '../domain/vocabulary.js';
-import type { EventPlace, FieldProtection, Subject } from './codec.js';
+import type { ContentSource, EventPlace, FieldProtection, Subject } from './codec.js';
 import { canName } from './content/content-store.js';
 import type { ContentReader, NewContent } from './content/contents.js';
-import { LARGE, lengthOf, putTogether, takeApart } from './content/large-content.js';
-import { ContentLost } from './event-store.js';
+import { LARGE, type LargePart, lengthOf, putTogether, takeApart } from './content/large-content.js';
+import { OnePiece, plainSizeOfOne } from './content/one-piece.js';
+import { type ByteRange, Pieces, plainSize } from './content/pieces.js';
+import { type DataKey, decrypt, encrypt } from './event-cipher.js';
+import { ContentLost, ContentUnavailable } from './event-store.js';
+import { Remembered } from './remembered.js';
 import { type ContentReference, leaveClosed, type Part, putBack, takeOut } from './sensitive.js';
-
-/** One key of one data subject. */
-export interface DataKey {
-  readonly id: string;
-  readonly subject: string;
-  /** 32 bytes. */
-  readonly key: Buffer;
-}
 
 /** The keys that are at hand, and the way to those that are not. */
 export interface DataKeys {
@@ -40,11 +36,6 @@ export const sealedParts = (data: JsonObject): readonly SealedPart[] | undefined
 export class KeyMissing extends Error {
   override name = 'KeyMissing';
 }
-
-const CIPHER = 'aes-256-gcm';
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const KEY_BYTES = 32;
 
 /**
  * Seals what is sensitive in events with AES-256-GCM (NIST SP 800-38D), one ciphertext for all fields of one subject:
@@ -97,11 +88,15 @@ export class SealedFields implements FieldProtection {
     const [own, ...others] = parts as [Part, ...Part[]];
     const key = this.#keyOf(own.subject);
     const { fields, parts: large } = takeApart(own.fields as never);
-    const contents: NewContent[] = large.map(({ path, bytes }) => {
-      const body = encryptContent(key, streamId, path, bytes);
-      return { key: key.id, streamId, hash: hash('sha256', body), body };
-    });
-    const stored = contents.map(({ key, hash, body }): ContentReference => ({ key, hash, size: body.length }));
+    const contents: NewContent[] = [];
+    const stored: ContentReference[] = [];
+    for (const { path, bytes } of large) {
+      const pieces = new Pieces({ key, streamId, path });
+      const body = pieces.sealAll(bytes);
+      const digest = hash('sha256', body);
+      contents.push({ key: key.id, streamId, hash: digest, body });
+      stored.push({ key: key.id, hash: digest, size: body.length, salt: pieces.salt });
+    }
     const apart = large.map(({ path }) => path);
     const sealed = [{ subject: own.subject, fields: { ...(fields as JsonObject), apart } }, ...others].map((part) => {
       const key = this.#keyOf(part.subject);
@@ -140,25 +135,58 @@ export class SealedFields implements FieldProtection {
     );
   }
 
-  complete(data: JsonObject, streamId: string): Promise<JsonObject> | undefined {
+  complete(data: JsonObject, streamId: string, leave?: 'attachments'): Promise<JsonObject> | undefined {
     const stored = data.stored as unknown as readonly StoredContent[] | undefined;
-    return stored && this.#fetch(data, stored, streamId);
+    return stored && this.#fetch(data, stored, streamId, leave === 'attachments');
   }
 
-  async #fetch(data: JsonObject, stored: readonly StoredContent[], streamId: string): Promise<JsonObject> {
-    await this.#keys.load(stored.map(({ key }) => key));
-    const parts: { path: string; bytes: Buffer }[] = [];
-    for (const { path, key: id, hash, size } of stored) {
-      const key = this.#keys.byId(id);
-      if (key === 'destroyed') throw new ContentLost(`${path} of ${streamId} was erased`);
-      if (!key) throw new KeyMissing(`the key ${id} is not at hand`);
-      if (!this.#contents) throw new ContentLost(`there is no place here where ${path} of ${streamId} could be`);
-      const body = await this.#contents.get({ key: id, streamId, hash }, size);
-      parts.push({ path, bytes: decryptContent(key, streamId, path, body) });
+  async #fetch(
+    data: JsonObject,
+    stored: readonly StoredContent[],
+    streamId: string,
+    leavesAttachments: boolean,
+  ): Promise<JsonObject> {
+    const parts: LargePart[] = [];
+    const left: StoredContent[] = [];
+    for (const content of stored) {
+      if (leavesAttachments && isAttachment(content)) {
+        left.push(content);
+        continue;
+      }
+      const { bytes, read } = await this.source(content, streamId);
+      const chunks: Buffer[] = [];
+      for await (const chunk of read()) chunks.push(chunk);
+      parts.push({ path: content.path, bytes: Buffer.concat(chunks, bytes) });
     }
-    return putTogether(data, parts);
+    return putTogether(data, parts, left);
+  }
+
+  async source({ path, key: id, hash, size, salt, until }: StoredContent, streamId: string): Promise<ContentSource> {
+    await this.#keys.load([id]);
+    const key = this.#keys.byId(id);
+    if (key === 'destroyed') throw new ContentLost(`${path} of ${streamId} was erased`);
+    if (!key) throw new KeyMissing(`the key ${id} is not at hand`);
+    const contents = this.#contents;
+    if (!contents) throw new ContentLost(`there is no place here where ${path} of ${streamId} could be`);
+    const name = { key: id, streamId, hash, until };
+    await contents.check(name, size);
+    const pieces = salt === undefined ? new OnePiece(key, streamId, path) : new Pieces({ key, streamId, path }, salt);
+    const bytes = salt === undefined ? plainSizeOfOne(size) : plainSize(size);
+    async function* read({ start, end }: ByteRange = { start: 0, end: bytes }): AsyncGenerator<Buffer> {
+      const sealed = { size, digest: hash };
+      const range = { start, end: Math.min(end, bytes) };
+      try {
+        yield* pieces.open(sealed, range, (part) => (contents as ContentReader).read(name, size, part));
+      } catch (error) {
+        const isKnown = error instanceof ContentLost || error instanceof ContentUnavailable;
+        throw isKnown ? error : (contents as ContentReader).lost(name, 'damaged');
+      }
+    }
+    return { bytes, read };
   }
 }
+
+const isAttachment = ({ path }: StoredContent): boolean => path.startsWith('content.attachments.');
 
 /** For whoever needs nothing sensitive, such as read models: opens nothing and has no keys. */
 export const closedFields: FieldProtection = {
@@ -201,123 +229,5 @@ export class SealedTokens {
       if (!key) throw new KeyMissing(`the key ${id} is not at hand`);
       return JSON.parse(decrypt(key, streamId, eventId, value)) as JsonObject;
     });
-  }
-}
-
-/** What was sealed with new events, taken from them: it is to be stored before they are. */
-export function takeContents(events: readonly { readonly data: JsonObject }[]): NewContent[] | undefined {
-  let contents: NewContent[] | undefined;
-  for (const { data } of events) {
-    if (data.stored === undefined) continue;
-    const taken = Remembered.takeContents(data);
-    if (taken) contents = [...(contents ?? []), ...taken];
-  }
-  return contents;
-}
-
-const aad = (key: DataKey, streamId: string, eventId: string): Buffer =>
-  Buffer.from(`${streamId}\n${eventId}\n${key.id}`);
-
-function encrypt(key: DataKey, streamId: string, eventId: string, text: string): string {
-  const nonce = nextNonce();
-  const cipher = createCipheriv(CIPHER, eventKey(key.key, eventId), nonce);
-  cipher.setAAD(aad(key, streamId, eventId));
-  const body = cipher.update(text, 'utf8');
-  cipher.final();
-  return Buffer.concat([nonce, body, cipher.getAuthTag()]).toString('base64');
-}
-
-const decrypt = (key: DataKey, streamId: string, eventId: string, value: string): string =>
-  decryptBytes(eventKey(key.key, eventId), aad(key, streamId, eventId), Buffer.from(value, 'base64')).toString('utf8');
-
-/** A content is bound to its stream and its field; which event it belongs to says the hash in that. */
-function encryptContent(key: DataKey, streamId: string, path: string, plain: Buffer): Buffer {
-  const nonce = nextNonce();
-  const cipher = createCipheriv(CIPHER, contentKey(key.key, streamId), nonce);
-  cipher.setAAD(aad(key, streamId, path));
-  const body = cipher.update(plain);
-  cipher.final();
-  return Buffer.concat([nonce, body, cipher.getAuthTag()]);
-}
-
-const decryptContent = (key: DataKey, streamId: string, path: string, body: Buffer): Buffer =>
-  decryptBytes(contentKey(key.key, streamId), aad(key, streamId, path), body);
-
-/** @throws Error when it was tampered with */
-function decryptBytes(key: Buffer, aad: Buffer, bytes: Buffer): Buffer {
-  const end = bytes.length - TAG_BYTES;
-  if (end < NONCE_BYTES) throw new Error('what is sealed is too short');
-  const decipher = createDecipheriv(CIPHER, key, bytes.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
-  decipher.setAAD(aad);
-  decipher.setAuthTag(bytes.subarray(end));
-  return Buffer.concat([decipher.update(bytes.subarray(NONCE_BYTES, end)), decipher.final()]);
-}
-
-/** Counter 1, the subject's key, the event's id. Always the same bytes in the same places, so one buffer will do. */
-const input = Buffer.alloc(4 + KEY_BYTES + 36);
-input.writeUInt32BE(1, 0);
-
-function eventKey(key: Buffer, eventId: string): Buffer {
-  key.copy(input, 4);
-  input.fill(0, 4 + KEY_BYTES);
-  input.write(eventId, 4 + KEY_BYTES, 'latin1');
-  return hash('sha256', input, 'buffer');
-}
-
-/** The same function; the word keeps these keys apart from those of events. */
-const contentKey = (key: Buffer, streamId: string): Buffer =>
-  hash('sha256', Buffer.concat([input.subarray(0, 4), key, Buffer.from(`content\n${streamId}`)]), 'buffer');
-
-/** Random bytes are cheap in bulk; never used twice. */
-const nonces = Buffer.alloc(NONCE_BYTES * 512);
-let nextAt = nonces.length;
-
-function nextNonce(): Buffer {
-  if (nextAt === nonces.length) {
-    randomFillSync(nonces);
-    nextAt = 0;
-  }
-  const nonce = nonces.subarray(nextAt, nextAt + NONCE_BYTES);
-  nextAt += NONCE_BYTES;
-  return nonce;
-}
-
-/** Makes what it is given: a class on top of it can put private fields on any object. */
-const Given = function given(object: object) {
-  return object;
-} as unknown as new (
-  object: object,
-) => object;
-
-/**
- * What was sealed here a moment ago is read here next, by the engine, and need not be decrypted for it. It hangs on the
- * sealed data as a private field: no JSON, log or debugger output has it, and it goes when the event does.
- */
-class Remembered extends Given {
-  #plain: JsonObject;
-  /** What is still to be stored outside the log. */
-  #contents: NewContent[] | undefined;
-
-  private constructor(sealed: JsonObject, plain: JsonObject, contents: NewContent[] | undefined) {
-    super(sealed);
-    this.#plain = plain;
-    this.#contents = contents;
-  }
-
-  static on(sealed: JsonObject, plain: JsonObject, contents?: NewContent[]): JsonObject {
-    return new Remembered(sealed, plain, contents) as unknown as JsonObject;
-  }
-
-  /** The event stays in memory for longer than they should. */
-  static takeContents(data: object): NewContent[] | undefined {
-    if (!(#plain in data)) return undefined;
-    const remembered = data as Remembered;
-    const contents = remembered.#contents;
-    remembered.#contents = undefined;
-    return contents;
-  }
-
-  static of(data: object): JsonObject | undefined {
-    return #plain in data ? (data as Remembered).#plain : undefined;
   }
 }

@@ -12,9 +12,9 @@ import type { JsonObject } from '../domain/vocabulary.js';
  * | DeliveryRequested | `content`, `personalization` | the delivery's |
  * | AttemptFailed, Bounced, FallbackChosen, LegDeadLettered | `failure.message`, which may repeat what a provider said | the delivery's |
  * | AttemptSucceeded | `warning` | the delivery's |
- * | AddressSuppressed | `address` | the person's |
- * | InboxMessageStored | `content` | the person's |
- * | DownloadOffered | `files`, `fileKey`, `password` | the delivery's |
+ * | AddressSuppressed | `address` | the person's, for a week, of the class `suppression` |
+ * | InboxMessageStored | `content` | the person's, for the week and class of the delivery |
+ * | DownloadOffered | `files`, `password`, and `fileKey`, which opened files that lay elsewhere | the delivery's |
  * | DownloadAccessed, DownloadRefused | `address` of whoever came | the delivery's |
  * | DestinationCreated, DestinationUpdated, DestinationSecretRotated | `config`; apart from it `secrets` | the destination's |
  * | AccessRecorded | `ip`, the caller's address | the organization's, by the week, of the class `access` |
@@ -119,6 +119,33 @@ function takeOutOfRequest(data: JsonObject, subject: string) {
   return { clear: { legs: shown, ...clear } as unknown as JsonObject, parts };
 }
 
+/** Whether there is something in it that is to be sealed. */
+export function isSealed(type: string, data: JsonObject): boolean {
+  switch (type) {
+    case 'AttemptFailed':
+    case 'Bounced':
+    case 'FallbackChosen':
+    case 'LegDeadLettered':
+      return (data.failure as JsonObject).message !== undefined;
+    case 'AttemptSucceeded':
+      return data.warning !== undefined;
+    default:
+      return takeOut(type, data, '') !== undefined;
+  }
+}
+
+/** An event's data without what is sensitive, of somebody who was erased: it reads the same as if it had been sealed before. */
+export function forgotten(type: string, data: JsonObject): JsonObject {
+  const taken = takeOut(type, data, '');
+  return taken
+    ? putBack(
+        type,
+        taken.clear,
+        taken.parts.map(() => undefined),
+      )
+    : data;
+}
+
 /** The opposite. @param opened the fields of each part, in order; undefined where the key was destroyed */
 export function putBack(type: string, data: JsonObject, opened: readonly (JsonObject | undefined)[]): JsonObject {
   const { sealed: _, ...clear } = data;
@@ -217,7 +244,7 @@ interface Own {
 /** What is in clear is not authenticated: a reference taken away must not pass for an empty field. */
 function paired(paths: readonly string[] = [], references: readonly ContentReference[] = []): StoredContent[] {
   if (paths.length !== references.length) throw new Error('the references to what lies outside the log were changed');
-  return references.map(({ key, hash, size }, index) => ({ path: paths[index] as string, key, hash, size }));
+  return references.map((reference, index) => ({ ...reference, path: paths[index] as string }));
 }
 
 function withAddresses(legs: Request['legs'], opened: readonly (JsonObject | undefined)[]): Request['legs'] {

@@ -7,12 +7,17 @@ import { NoProof } from '../audit/proofs.js';
 import { MalformedNote } from '../audit/signed-note.js';
 import { AuditDamaged } from '../audit/store.js';
 import type { TrailFilter } from '../audit/trail.js';
+import type { PageArgs } from '../projections/page.js';
 import { ApiError, badInput } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { type RequestContext, scopeOf } from './request-context.js';
+import { trailPage } from './trail-page.js';
 
-const MAX_PAGE = 200;
 const MAX_BUNDLE_PAGE = 2_000;
+
+interface TrailArgs extends PageArgs {
+  readonly filter?: (TrailFilter & { readonly organizationId?: string | null }) | null;
+}
 
 /** Evidence: what was recorded, and that nothing of it was changed since. */
 @Resolver()
@@ -26,27 +31,19 @@ export class AuditResolver {
   }
 
   @Query()
-  async auditTrail(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: (TrailFilter & { organizationId?: string | null }) | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    const size = first ?? 50;
-    if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-    if (after && !/^\d{1,15}$/.test(after))
-      throw badInput([{ path: 'after', problem: 'is not a cursor of this list' }]);
+  async auditTrail(@Context() context: RequestContext, @Args() { filter, ...asked }: TrailArgs) {
+    const { part, cursorOf } = trailPage('trail', asked);
     const scope = scopeOf(context, filter?.organizationId);
-    const { entries, next } = await this.audit.trail.page(filter ?? {}, scope, size, after ? Number(after) : undefined);
-    const edges = entries.map((node) => ({ cursor: String(node.index), node }));
+    const { entries, next } = await this.audit.trail.page(filter ?? {}, scope, part);
+    const edges = entries.map((node) => ({ cursor: cursorOf(node.index), node }));
     return {
       edges,
       pageInfo: {
         hasNextPage: next !== undefined,
-        hasPreviousPage: Boolean(after),
+        hasPreviousPage: part.after !== undefined,
         startCursor: edges[0]?.cursor ?? null,
         // A page may end before it is full where long was looked for what is asked for.
-        endCursor: next === undefined ? (edges.at(-1)?.cursor ?? null) : String(next),
+        endCursor: next === undefined ? (edges.at(-1)?.cursor ?? null) : cursorOf(next),
       },
     };
   }

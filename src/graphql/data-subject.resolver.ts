@@ -1,7 +1,9 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
 import { DataSubjects, type Recipient } from '../commands/data-subjects.js';
+import type { PageArgs } from '../projections/page.js';
 import { unwrap } from './errors.js';
+import { InboxReads } from './inbox-reads.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { organizationFor, type RequestContext, requesterFor } from './request-context.js';
@@ -13,6 +15,7 @@ export class DataSubjectResolver {
   constructor(
     private readonly subjects: DataSubjects,
     private readonly reads: ReadModels,
+    private readonly inboxes: InboxReads,
   ) {}
 
   @Query()
@@ -29,8 +32,10 @@ export class DataSubjectResolver {
       heldSince: keys[0]?.createdAt ?? null,
       legalHold: legalHold ?? null,
       erasedAt: erasedAt ?? null,
-      deliveries: ({ first, after }: { first: number; after?: string | null }) =>
-        this.reads.deliveries(context, { organizationId, subject }, first, after ?? undefined),
+      deliveries: (page: PageArgs) => this.reads.deliveries(context, { organizationId, subject }, page),
+      inboxMessages: ({ first, before }: { first: number; before?: bigint | null }) =>
+        this.inboxes.held(context, [organizationId], subject, first, before ?? undefined),
+      suppressions: () => this.reads.suppressionsOf(context, [organizationId], subject),
     };
   }
 

@@ -1,11 +1,14 @@
 import type { Accepted } from '../commands/deliveries.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
+import type { LoggedAccess } from '../domain/download.js';
+import type { RetentionState } from '../domain/retention.js';
 import { type Decoded, type EventCodec, UndecodableEvent } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
 import { attemptsOf } from '../projections/attempts.js';
 import { type ComplianceRecord, complianceRecord } from '../projections/compliance.js';
 import { type DeliveryRow, deliveryRow } from '../projections/deliveries.js';
-import { eachStream, foldedTo } from '../projections/past.js';
+import { accessesOf, downloadsOf } from '../projections/downloads.js';
+import { eachStream, foldedTo, type PastDelivery } from '../projections/past.js';
 import { timelineOf } from '../projections/timeline.js';
 import { deliveries, viewOf } from '../projections/views.js';
 
@@ -15,6 +18,7 @@ export interface PresentedDelivery extends DeliveryRow {
   readonly attempts: () => Promise<unknown> | unknown;
   readonly history: () => Promise<readonly HistoryEvent[]>;
   readonly timeline: () => Promise<unknown>;
+  readonly downloadAccesses: () => Promise<readonly PresentedAccess[]>;
 }
 
 /** What was recorded, with its content where nobody has destroyed the key. */
@@ -27,6 +31,20 @@ export interface HistoryEvent {
   readonly recordedAt: string;
 }
 
+/** One who came to a link. */
+export interface PresentedAccess {
+  readonly at: string;
+  readonly outcome: string;
+  readonly file: number | null;
+  readonly isCounted: boolean;
+  readonly address: string | null;
+}
+
+export const presentAccess = ({ at, outcome, file, isCounted, address }: LoggedAccess): PresentedAccess => ({
+  ...{ at, outcome: outcome.toUpperCase(), file: file ?? null },
+  ...{ isCounted: isCounted ?? false, address: address ?? null },
+});
+
 const streamOf = (id: string): string => `delivery-${id}`;
 
 /** Makes API deliveries from a row of the read model, from what a command left, or from the log as it was once. */
@@ -34,9 +52,12 @@ export class DeliveryPresenter {
   readonly #reader: EventReader;
   readonly #codec: EventCodec;
 
-  constructor(reader: EventReader, codec: EventCodec) {
+  readonly #retention: (organizationId: string) => Promise<RetentionState>;
+
+  constructor(reader: EventReader, codec: EventCodec, retention: (organizationId: string) => Promise<RetentionState>) {
     this.#reader = reader;
     this.#codec = codec;
+    this.#retention = retention;
   }
 
   /** @param attempts reads the attempts from the same read models the row is from */
@@ -47,6 +68,7 @@ export class DeliveryPresenter {
       attempts,
       history: () => this.#history(id, revision),
       timeline: () => this.#timeline(id, revision),
+      downloadAccesses: () => this.#downloadAccesses(id, revision),
       ...row,
     };
   }
@@ -79,6 +101,7 @@ export class DeliveryPresenter {
       attempts: () => attemptsOf(id, events),
       history: () => this.#history(id, view.revision),
       timeline: () => this.#timeline(id, view.revision),
+      downloadAccesses: () => this.#downloadAccesses(id, view.revision),
       ...deliveryRow(view),
     };
   }
@@ -97,18 +120,39 @@ export class DeliveryPresenter {
     );
   }
 
-  async #timeline(id: string, revision: number): Promise<unknown> {
+  async #folded(id: string, revision: number): Promise<PastDelivery | undefined> {
     const recorded = await this.#reader.readStream(streamOf(id), { limit: revision + 1 });
-    return timelineOf(foldedTo(this.#codec, id, recorded, () => true)?.events ?? []);
+    return foldedTo(this.#codec, id, recorded, () => true);
+  }
+
+  async #timeline(id: string, revision: number): Promise<unknown> {
+    return timelineOf((await this.#folded(id, revision))?.events ?? []);
+  }
+
+  async #downloadAccesses(id: string, revision: number): Promise<readonly PresentedAccess[]> {
+    const delivery = await this.#folded(id, revision);
+    return delivery ? accessesOf(await downloadsOf(this.#reader, this.#codec, delivery)).map(presentAccess) : [];
   }
 
   /** Of deliveries that exist, in order. */
   async compliance(ids: readonly string[]): Promise<(ComplianceRecord | undefined)[]> {
     const streams = ids.map((id) => ({ id }));
-    return await eachStream(this.#reader, streams, ({ id }, recorded) => {
-      const delivery = foldedTo(this.#codec, id, recorded, () => true);
-      return delivery && complianceRecord(delivery);
-    });
+    const found = await eachStream(this.#reader, streams, ({ id }, recorded) =>
+      foldedTo(this.#codec, id, recorded, () => true),
+    );
+    const records: (ComplianceRecord | undefined)[] = [];
+    for (const delivery of found) {
+      const organizationId = delivery?.view.state.request.organizationId;
+      records.push(
+        delivery && organizationId !== undefined
+          ? complianceRecord(delivery, {
+              downloads: await downloadsOf(this.#reader, this.#codec, delivery),
+              retention: await this.#retention(organizationId),
+            })
+          : undefined,
+      );
+    }
+    return records;
   }
 
   /** History is what was recorded, also what this program does not understand, and references to content that is lost. */

@@ -3,9 +3,10 @@ import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/
 import { DataSubjects, type Recipient } from '../commands/data-subjects.js';
 import { Deliveries } from '../commands/deliveries.js';
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
-import { isUuid } from '../commands/ids.js';
-import type { DeliveryCommand } from '../domain/delivery.js';
-import type { DeliveryFilter } from '../projections/deliveries-query.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
+import { isUuid } from '../domain/vocabulary.js';
+import type { DeliveryFilter } from '../projections/delivery-entity.js';
+import type { PageArgs } from '../projections/page.js';
 import { type AsOf, momentOf } from './as-of.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
 import { ApiError, badInput, unwrap } from './errors.js';
@@ -14,12 +15,16 @@ import { ReadModels } from './read-models.js';
 import { accessOf, organizationFor, type RequestContext, requestFor, scopeOf } from './request-context.js';
 
 const MAX_BULK = 1_000;
-const MAX_PAGE = 200;
 
 interface Filter {
   readonly organizationId?: string | null;
   readonly recipient?: Recipient | null;
   readonly [name: string]: unknown;
+}
+
+interface ListArgs extends PageArgs {
+  readonly filter?: Filter | null;
+  readonly asOf?: AsOf | null;
 }
 
 @Resolver('Delivery')
@@ -114,28 +119,16 @@ export class DeliveryResolver {
   }
 
   @Query('deliveries')
-  async list(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: Filter | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-    @Args('asOf') asOf?: AsOf | null,
-  ) {
-    const size = pageSize(first);
+  async list(@Context() context: RequestContext, @Args() { filter, asOf, ...page }: ListArgs) {
     const named = this.#named(context, filter ?? {});
     return asOf
-      ? await this.reads.pastDeliveries(context, momentOf(asOf), named, size, after ?? undefined)
-      : await this.reads.deliveries(context, named, size, after ?? undefined);
+      ? await this.reads.pastDeliveries(context, momentOf(asOf), named, page)
+      : await this.reads.deliveries(context, named, page);
   }
 
   @Query()
-  complianceReport(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: Filter | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    return this.reads.compliance(context, this.#named(context, filter ?? {}), pageSize(first), after ?? undefined);
+  complianceReport(@Context() context: RequestContext, @Args() { filter, ...page }: ListArgs) {
+    return this.reads.compliance(context, this.#named(context, filter ?? {}), page);
   }
 
   @Subscription()
@@ -162,12 +155,6 @@ export class DeliveryResolver {
     this.reads.wrote(context, changed.position);
     return await this.presenter.fromCommand(changed);
   }
-}
-
-function pageSize(first: number | null | undefined): number {
-  const size = first ?? 50;
-  if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-  return size;
 }
 
 const now = (): string => new Date().toISOString();

@@ -2,6 +2,7 @@ import { UseFilters } from '@nestjs/common';
 import { Args, Context, Query, Resolver } from '@nestjs/graphql';
 import { Downloads } from '../commands/downloads.js';
 import { DownloadLinks } from '../security/download-links.js';
+import { presentAccess } from './delivery-presenter.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import type { RequestContext } from './request-context.js';
@@ -38,17 +39,14 @@ export class DownloadResolver {
     const found = await this.all.find(id);
     if (!found) return undefined;
     const { files = [], expiresAt, maxUses = null, uses, isViewOnly = false, hasPassword = false, offeredAt } = found;
-    const pathOf = (file: number) => this.links.pathOf({ id, file, expiresAt: new Date(expiresAt) });
+    const { provider = null } = found;
+    const own = (file: number) =>
+      `${this.publicUrl.base}${this.links.pathOf({ id, file, expiresAt: new Date(expiresAt) })}`;
     return {
-      ...{ id, expiresAt, maxUses, uses, isViewOnly, hasPassword, offeredAt },
+      ...{ id, provider, expiresAt, maxUses, uses, isViewOnly, hasPassword, offeredAt },
       condition: this.all.condition(found).toUpperCase(),
-      files: files.map((file, index) => ({ ...file, url: `${this.publicUrl.base}${pathOf(index)}` })),
-      accesses: async () =>
-        (await this.all.accesses(id)).map(({ file = null, isCounted = false, address = null, ...access }) => ({
-          ...access,
-          ...{ file, isCounted, address },
-          outcome: access.outcome.toUpperCase(),
-        })),
+      files: files.map((file, index) => ({ ...file, url: file.url ?? own(index) })),
+      accesses: async () => (await this.all.accesses(id)).map(presentAccess),
     };
   }
 }

@@ -2,6 +2,7 @@ import { type ASTNode, BREAK, GraphQLError, type GraphQLFormattedError, Kind, pa
 import type { Rejection } from '../domain/rejection.js';
 import type { FieldProblem } from '../domain/vocabulary.js';
 import { UndecodableEvent } from '../event-store/codec.js';
+import { BadQuery } from '../projections/cursor.js';
 
 export type ErrorCode = Rejection['code'] | 'UNAUTHENTICATED' | 'UNAVAILABLE' | 'INTERNAL';
 
@@ -15,6 +16,19 @@ export class ApiError extends GraphQLError {
 
 export const badInput = (fields: readonly FieldProblem[]): ApiError =>
   new ApiError('BAD_USER_INPUT', fields.map(({ path, problem }) => `${path}: ${problem}`).join('; '), fields);
+
+/** What clients are told of an error that they can do something about; any other as it is. */
+export const explained = (error: unknown): unknown =>
+  error instanceof BadQuery ? badInput([{ path: error.path, problem: error.problem }]) : error;
+
+/** @throws ApiError for arguments of which nothing can be made */
+export function understood<Result>(read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    throw explained(error);
+  }
+}
 
 /** The value of an answer, or its rejection as an error. */
 export function unwrap<Result extends { readonly ok: true }>(

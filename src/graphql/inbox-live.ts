@@ -2,7 +2,7 @@ import { followStreams } from '../commands/follow-streams.js';
 import type { EventReader } from '../event-store/event-store.js';
 import type { InboxPresence } from '../projections/inbox-presence.js';
 import type { InboxOwner } from '../projections/inbox-query.js';
-import { Latest } from '../projections/latest.js';
+import { Latest } from '../projections/runner/latest.js';
 import { inbox } from '../projections/views.js';
 import { ApiError } from './errors.js';
 

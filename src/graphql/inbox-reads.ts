@@ -1,3 +1,4 @@
+import type { Organizations } from '../domain/vocabulary.js';
 import type { InboxRow } from '../projections/inbox.js';
 import type { InboxOwner } from '../projections/inbox-query.js';
 import type { ReadSide } from '../projections/read-side.js';
@@ -45,6 +46,19 @@ export class InboxReads {
     const cursor = this.#reads.projections.position('inbox');
     const rows = await refusing(this.#reads.inbox.newest(owner, first, before));
     return this.#page(rows, first, String(cursor), owner);
+  }
+
+  /** What is held of a person, whoever asks: expired messages too. */
+  async held(
+    context: RequestContext,
+    organizations: Organizations,
+    person: string,
+    first: number,
+    before: bigint | undefined,
+  ) {
+    await this.#reads.projections.waitFor(this.#writes.newestOf(context.principal), this.#patienceMs);
+    const rows = await refusing(this.#reads.inbox.held(organizations, person, first, before));
+    return { messages: await this.#presented(rows.slice(0, first)), hasMore: rows.length > first };
   }
 
   async changed(context: RequestContext, owner: InboxOwner, first: number, after: string) {

@@ -1,5 +1,6 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { InboxReading } from '../commands/inbox-reading.js';
 import { Inboxes } from '../commands/inboxes.js';
 import { InboxPresence } from '../projections/inbox-presence.js';
 import type { InboxOwner } from '../projections/inbox-query.js';
@@ -20,6 +21,7 @@ const MAX_ADDRESS = 255;
 export class InboxResolver {
   constructor(
     private readonly inboxes: Inboxes,
+    private readonly reading: InboxReading,
     private readonly reads: InboxReads,
     private readonly presence: InboxPresence,
     private readonly tokens: InboxTokens,
@@ -107,7 +109,10 @@ export class InboxResolver {
     if (ids.length > MAX_IDS) throw badInput([{ path: 'ids', problem: `must not be more than ${MAX_IDS}` }]);
     const requester = requesterFor(context, owner.organizationId);
     for (const id of ids) {
-      const { position } = unwrap(await this.inboxes.mark(id, isRead, owner.person, requester));
+      const marked = isRead
+        ? await this.reading.read(id, owner.person, requester)
+        : await this.inboxes.mark(id, false, owner.person, requester);
+      const { position } = unwrap(marked);
       this.reads.wrote(context, position);
     }
     return true;

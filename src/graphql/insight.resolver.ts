@@ -5,6 +5,7 @@ import { badInput } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { type RequestContext, scopeOf } from './request-context.js';
+import { inOrder, type RowOrder } from './row-order.js';
 
 const BUCKETS = ['hour', 'day', 'week', 'month'] as const;
 const MAX_PAGE = 200;
@@ -25,14 +26,18 @@ export class InsightResolver {
     @Args('bucket') bucket: Bucket,
     @Args('organizationId') organizationId?: string | null,
     @Args('asOf') asOf?: AsOf | null,
+    @Args('orderBy') orderBy?: readonly RowOrder[] | null,
   ) {
     if (from >= to) throw badInput([{ path: 'to', problem: 'must be after from' }]);
     if (!BUCKETS.includes(bucket))
       throw badInput([{ path: 'bucket', problem: `must be one of ${BUCKETS.join(', ')}` }]);
     const scope = scopeOf(context, organizationId);
-    return asOf
-      ? await this.reads.pastDashboard(momentOf(asOf), scope, from, to, bucket)
-      : await this.reads.dashboard(context, scope, from, to, bucket);
+    const moment = asOf ? momentOf(asOf) : undefined;
+    return await inOrder(orderBy, () =>
+      moment
+        ? this.reads.pastDashboard(moment, scope, from, to, bucket)
+        : this.reads.dashboard(context, scope, from, to, bucket),
+    );
   }
 
   @Query()
@@ -48,6 +53,17 @@ export class InsightResolver {
   @Mutation()
   verifyProjection(@Args('name') name: string, @Args('eventsPerSecond') eventsPerSecond?: number | null) {
     return this.reads.rebuild(name, { kind: 'verify', eventsPerSecond: rate(eventsPerSecond) });
+  }
+
+  @Mutation()
+  rebuildProjections(
+    @Args('names') names?: string[] | null,
+    @Args('verifyOnly') verifyOnly?: boolean | null,
+    @Args('eventsPerSecond') eventsPerSecond?: number | null,
+  ) {
+    if (names?.length === 0) throw badInput([{ path: 'names', problem: 'must have at least one name' }]);
+    const kind = verifyOnly ? 'verify' : 'rebuild';
+    return this.reads.rebuildAll(names ?? undefined, { kind, eventsPerSecond: rate(eventsPerSecond) });
   }
 
   @Mutation()

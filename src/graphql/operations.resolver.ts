@@ -1,15 +1,16 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
 import { Deliveries } from '../commands/deliveries.js';
-import { isUuid } from '../commands/ids.js';
-import { type Intervened, SuspendedDeliveries, type Suspension } from '../commands/suspended-deliveries.js';
+import { type Intervened, SuspendedDeliveries } from '../commands/suspended-deliveries.js';
+import { isUuid } from '../domain/vocabulary.js';
+import { type List, type PageArgs, Paging } from '../projections/page.js';
 import { DeliveryPresenter, type PresentedDelivery } from './delivery-presenter.js';
-import { ApiError, badInput, unwrap } from './errors.js';
+import { ApiError, badInput, understood, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { accessOf, type RequestContext, scopeOf } from './request-context.js';
 
-const MAX_PAGE = 200;
+const SUSPENDED: List = { name: 'suspended', order: 'OLDEST_FIRST' };
 const MAX_TEXT = 1_000;
 
 /** What does not go on by itself, and the people who see to it. */
@@ -26,11 +27,9 @@ export class OperationsResolver {
   @Query()
   attemptsInDoubt(
     @Context() context: RequestContext,
-    @Args('organizationId') organizationId?: string | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
+    @Args() { organizationId, ...page }: PageArgs & { readonly organizationId?: string | null },
   ) {
-    return this.reads.attemptsInDoubt(context, scopeOf(context, organizationId), pageSize(first), after ?? undefined);
+    return this.reads.attemptsInDoubt(context, scopeOf(context, organizationId), page);
   }
 
   @Mutation()
@@ -50,21 +49,15 @@ export class OperationsResolver {
   }
 
   @Query()
-  async suspendedDeliveries(@Args('first') first?: number | null, @Args('after') after?: string | null) {
-    const size = pageSize(first);
+  async suspendedDeliveries(@Args() page: PageArgs) {
+    const paging = understood(() => new Paging(SUSPENDED, page, 'all'));
     const { list } = this.suspended;
-    const found = await list.list(size + 1, after ? cursorParts(after) : undefined);
-    const edges = found.slice(0, size).map((node) => ({ cursor: cursorOf(node), node }));
-    return {
-      edges,
-      pageInfo: {
-        hasNextPage: found.length > size,
-        hasPreviousPage: Boolean(after),
-        startCursor: edges[0]?.cursor ?? null,
-        endCursor: edges.at(-1)?.cursor ?? null,
-      },
-      totalCount: () => list.count(),
-    };
+    const direction = paging.order === 'NEWEST_FIRST' ? 'desc' : 'asc';
+    return paging.pageOf(
+      await list.list(paging.size + 1, direction, paging.after),
+      ({ suspendedAt, id, organizationId }) => ({ at: suspendedAt, id, organizationId }),
+      () => list.count(),
+    );
   }
 
   @Mutation()
@@ -87,12 +80,6 @@ export class OperationsResolver {
   }
 }
 
-function pageSize(first: number | null | undefined): number {
-  const size = first ?? 50;
-  if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-  return size;
-}
-
 function bounded(text: string, path: string): string {
   if (text.length > MAX_TEXT) throw badInput([{ path, problem: `must have at most ${MAX_TEXT} characters` }]);
   return text;
@@ -102,13 +89,3 @@ const requesterOf = ({ principal, traceparent }: RequestContext) => ({
   actor: principal.actor,
   ...(traceparent !== undefined && { traceparent }),
 });
-
-const cursorOf = ({ suspendedAt, id }: Suspension): string => Buffer.from(`${suspendedAt} ${id}`).toString('base64url');
-
-function cursorParts(cursor: string): Pick<Suspension, 'suspendedAt' | 'id'> {
-  const [suspendedAt = '', id = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
-  const isTime = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(suspendedAt) && !Number.isNaN(Date.parse(suspendedAt));
-  if (!isTime || !isUuid(id) || rest.length > 0)
-    throw badInput([{ path: 'after', problem: 'is not a cursor of this list' }]);
-  return { suspendedAt, id };
-}

@@ -1,16 +1,30 @@
 import { UseFilters } from '@nestjs/common';
 import { Args, Context, Query, Resolver } from '@nestjs/graphql';
-import type { Channel, Priority } from '../domain/vocabulary.js';
 import type { AttemptFilter } from '../projections/attempts-query.js';
 import type { LegFilter } from '../projections/legs-query.js';
+import type { PageArgs } from '../projections/page.js';
 import { badInput } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
 import { type RequestContext, scopeOf } from './request-context.js';
+import { inOrder, type RowOrder } from './row-order.js';
 
-const MAX_PAGE = 200;
 /** Aggregates over more than a year of every leg are work for an analyst's own query. */
 const MAX_SPAN_MS = 366 * 86_400_000;
+
+type Filtered<Filter> = PageArgs & { readonly filter?: Filter | null };
+
+interface SlaArgs extends PageArgs, Pick<LegFilter, 'organizationId' | 'channel' | 'priority'> {
+  readonly what: 'BREACHED' | 'AT_RISK';
+  readonly withinSeconds: number;
+}
+
+interface SpanArgs {
+  readonly from: Date;
+  readonly to: Date;
+  readonly organizationId?: string | null;
+  readonly orderBy?: readonly RowOrder[] | null;
+}
 
 /** How well deliveries, destinations and providers do. */
 @Resolver()
@@ -19,94 +33,56 @@ export class PerformanceResolver {
   constructor(private readonly reads: ReadModels) {}
 
   @Query()
-  attempts(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: AttemptFilter | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    return this.reads.attempts(context, filter ?? {}, pageSize(first), after ?? undefined);
+  attempts(@Context() context: RequestContext, @Args() { filter, ...page }: Filtered<AttemptFilter>) {
+    return this.reads.attempts(context, filter ?? {}, page);
   }
 
   @Query()
-  legs(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: LegFilter | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    return this.reads.legs(context, filter ?? {}, pageSize(first), after ?? undefined);
+  legs(@Context() context: RequestContext, @Args() { filter, ...page }: Filtered<LegFilter>) {
+    return this.reads.legs(context, filter ?? {}, page);
   }
 
   @Query()
-  deadLetters(
-    @Context() context: RequestContext,
-    @Args('filter') filter?: LegFilter | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    return this.reads.legs(context, { ...filter, deadLettered: true }, pageSize(first), after ?? undefined);
+  deadLetters(@Context() context: RequestContext, @Args() { filter, ...page }: Filtered<LegFilter>) {
+    return this.reads.legs(context, { ...filter, deadLettered: true }, page);
   }
 
   @Query()
-  slaLegs(
-    @Context() context: RequestContext,
-    @Args('what') what: 'BREACHED' | 'AT_RISK',
-    @Args('withinSeconds') withinSeconds: number,
-    @Args('organizationId') organizationId?: string | null,
-    @Args('channel') channel?: Channel | null,
-    @Args('priority') priority?: Priority | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
+  slaLegs(@Context() context: RequestContext, @Args() { what, withinSeconds, ...rest }: SlaArgs) {
     if (withinSeconds < 0) throw badInput([{ path: 'withinSeconds', problem: 'must not be negative' }]);
-    const restriction = {
-      organizationId: organizationId ?? null,
-      channel: channel ?? null,
-      priority: priority ?? null,
-    };
+    const { organizationId = null, channel = null, priority = null, ...page } = rest;
+    const restriction = { organizationId, channel, priority };
     const filter = { what: what === 'BREACHED' ? 'breached' : 'at-risk', withinSeconds, ...restriction } as const;
-    return this.reads.slaLegs(context, filter, pageSize(first), after ?? undefined);
+    return this.reads.slaLegs(context, filter, page);
   }
 
   @Query()
-  sla(
-    @Context() context: RequestContext,
-    @Args('from') from: Date,
-    @Args('to') to: Date,
-    @Args('organizationId') organizationId?: string | null,
-  ) {
-    return this.reads.performance(context, 'sla', scopeOf(context, organizationId), span(from, to));
+  sla(@Context() context: RequestContext, @Args() asked: SpanArgs) {
+    return this.#ofSpan(context, 'sla', asked);
   }
 
   @Query()
-  providerPerformance(
-    @Context() context: RequestContext,
-    @Args('from') from: Date,
-    @Args('to') to: Date,
-    @Args('organizationId') organizationId?: string | null,
-  ) {
-    return this.reads.performance(context, 'providers', scopeOf(context, organizationId), span(from, to));
+  providerPerformance(@Context() context: RequestContext, @Args() asked: SpanArgs) {
+    return this.#ofSpan(context, 'providers', asked);
   }
 
   @Query()
-  engagement(
-    @Context() context: RequestContext,
-    @Args('from') from: Date,
-    @Args('to') to: Date,
-    @Args('organizationId') organizationId?: string | null,
-  ) {
-    return this.reads.performance(context, 'engagement', scopeOf(context, organizationId), span(from, to));
+  engagement(@Context() context: RequestContext, @Args() asked: SpanArgs) {
+    return this.#ofSpan(context, 'engagement', asked);
   }
 
   @Query()
-  deliveryPerformance(
-    @Context() context: RequestContext,
-    @Args('from') from: Date,
-    @Args('to') to: Date,
-    @Args('organizationId') organizationId?: string | null,
+  deliveryPerformance(@Context() context: RequestContext, @Args() asked: SpanArgs) {
+    return this.#ofSpan(context, 'deliveries', asked);
+  }
+
+  #ofSpan(
+    context: RequestContext,
+    what: 'sla' | 'providers' | 'engagement' | 'deliveries',
+    { from, to, organizationId, orderBy }: SpanArgs,
   ) {
-    return this.reads.performance(context, 'deliveries', scopeOf(context, organizationId), span(from, to));
+    const [scope, within] = [scopeOf(context, organizationId), span(from, to)];
+    return inOrder<object>(orderBy, () => this.reads.performance(context, what, scope, within));
   }
 }
 
@@ -115,10 +91,4 @@ function span(from: Date, to: Date): { from: Date; to: Date } {
   if (to.getTime() - from.getTime() > MAX_SPAN_MS)
     throw badInput([{ path: 'to', problem: 'must be at most 366 days after from' }]);
   return { from, to };
-}
-
-function pageSize(first: number | null | undefined): number {
-  const size = first ?? 50;
-  if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-  return size;
 }

@@ -1,5 +1,5 @@
-import type { ProjectionStatus } from '../projections/host.js';
-import type { Rebuild } from '../projections/member.js';
+import type { ProjectionStatus } from '../projections/runner/host.js';
+import type { Rebuild } from '../projections/runner/member.js';
 
 /** GraphQL's Int ends there; the contract has it for numbers of events. */
 const MOST = 2 ** 31 - 1;

@@ -2,7 +2,7 @@ import type { DocumentNode, GraphQLSchema, SelectionSetNode } from 'graphql';
 import { type ComplexityEstimator, getComplexity, simpleEstimator } from 'graphql-query-complexity';
 import { ApiError } from './errors.js';
 import type { RequestContext } from './request-context.js';
-import { type Variables, variablesOf } from './variables.js';
+import { takeVariables, type Variables } from './variables.js';
 
 interface PreExecution {
   readonly schema: GraphQLSchema;
@@ -28,7 +28,7 @@ export interface QueryLimits {
  */
 export function guardQueries({ maxQueryCost: most, maxMutations, introspection }: QueryLimits) {
   return async (_schema: unknown, document: DocumentNode, context: unknown, given?: Variables) => {
-    const kept = variablesOf(context);
+    const kept = takeVariables(context);
     const variables = kept ?? given;
     const { mutations, introspects } = rootFields(document);
     if (mutations > maxMutations) throw tooMany(mutations, maxMutations);

@@ -1,21 +1,27 @@
-import { isUuid } from '../commands/ids.js';
-import { type Channel, mayAccess, type Organizations } from '../domain/vocabulary.js';
+import { entriesOf } from '../commands/suppressions.js';
+import { type Channel, isUuid, mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AttemptRow } from '../projections/attempts.js';
 import type { AttemptFilter } from '../projections/attempts-query.js';
 import type { ComplianceRecord } from '../projections/compliance.js';
 import type { Bucket } from '../projections/dashboard-query.js';
 import type { DeliveryRow } from '../projections/deliveries.js';
-import { BadQuery, type DeliveryFilter } from '../projections/deliveries-query.js';
+import type { DeliveryFilter } from '../projections/delivery-entity.js';
 import type { LegFilter, SlaFilter } from '../projections/legs-query.js';
-import type { Rebuild } from '../projections/member.js';
-import { NotParked, type Skip } from '../projections/parking.js';
+import type { PageArgs } from '../projections/page.js';
 import type { Moment, Past } from '../projections/past.js';
 import { NotInStep } from '../projections/past-dashboard.js';
 import type { PerformanceQueries } from '../projections/performance-query.js';
 import type { ReadSide } from '../projections/read-side.js';
-import { RebuildConflict, type RebuildOptions, RebuildUnavailable, UnknownProjection } from '../projections/rebuild.js';
+import type { Rebuild } from '../projections/runner/member.js';
+import { NotParked, type Skip } from '../projections/runner/parking.js';
+import {
+  RebuildConflict,
+  type RebuildOptions,
+  RebuildUnavailable,
+  UnknownProjection,
+} from '../projections/runner/rebuild.js';
 import type { DeliveryPresenter, PresentedDelivery } from './delivery-presenter.js';
-import { ApiError, badInput } from './errors.js';
+import { ApiError, badInput, explained } from './errors.js';
 import { presentRebuild, presentStatus } from './projection-presenter.js';
 import { ReadYourWrites } from './read-your-writes.js';
 import type { RequestContext } from './request-context.js';
@@ -61,11 +67,11 @@ export class ReadModels {
     return row && this.#presenter.fromRow(row, asOf, async () => (await this.#attempts([id], context))[0]);
   }
 
-  async deliveries(context: RequestContext, filter: DeliveryFilter, first: number, after: string | undefined) {
+  async deliveries(context: RequestContext, filter: DeliveryFilter, asked: PageArgs) {
     await this.#caughtUp(context);
     const { organizations } = context.principal;
     const asOf = this.#reads.projections.position('deliveries');
-    const page = await refusing(this.#reads.deliveries.list(filter, organizations, first, after));
+    const page = await refusing(this.#reads.deliveries.list(filter, organizations, asked));
     // All attempts of the page in one query, when the first of its deliveries is asked for them.
     let attempts: Promise<AttemptRow[][]> | undefined;
     const rows = await this.#rows.deliveries(page.edges.map(({ node }) => node));
@@ -84,16 +90,10 @@ export class ReadModels {
   }
 
   /** The list as it was at a moment of the past: it stays the same however often it is asked for. */
-  async pastDeliveries(
-    context: RequestContext,
-    moment: Moment,
-    filter: DeliveryFilter,
-    first: number,
-    after: string | undefined,
-  ) {
+  async pastDeliveries(context: RequestContext, moment: Moment, filter: DeliveryFilter, asked: PageArgs) {
     const past = await this.#past(moment);
     const { organizations } = context.principal;
-    const page = await refusing(this.#reads.past.deliveries.list(past, filter, organizations, first, after));
+    const page = await refusing(this.#reads.past.deliveries.list(past, filter, organizations, asked));
     const rows = await this.#rows.deliveries(page.edges.map(({ node }) => node.row));
     const attemptsOf = async (index: number) =>
       (await this.#rows.attempts([[...(page.edges[index] as (typeof page.edges)[number]).node.attempts]]))[0];
@@ -104,7 +104,7 @@ export class ReadModels {
       }),
       pageInfo: {
         hasNextPage: page.hasNextPage,
-        hasPreviousPage: after !== undefined,
+        hasPreviousPage: Boolean(asked.after),
         startCursor: page.edges[0]?.cursor ?? null,
         endCursor: page.endCursor,
       },
@@ -112,27 +112,27 @@ export class ReadModels {
     };
   }
 
-  async attemptsInDoubt(
-    context: RequestContext,
-    organizations: Organizations,
-    first: number,
-    after: string | undefined,
-  ) {
+  async attemptsInDoubt(context: RequestContext, organizations: Organizations, asked: PageArgs) {
     await this.#caughtUp(context);
-    return await refusing(this.#reads.attemptsInDoubt.list(organizations, first, after));
+    return await refusing(this.#reads.attemptsInDoubt.list(organizations, asked));
   }
 
   async suppressions(
     context: RequestContext,
     organizations: Organizations,
     channel: Channel | undefined,
-    first: number,
-    after: string | undefined,
+    asked: PageArgs,
   ) {
     await this.#caughtUp(context);
-    const page = await refusing(this.#reads.suppressions.list(organizations, channel, first, after));
+    const page = await refusing(this.#reads.suppressions.list(organizations, channel, asked));
     const rows = await this.#rows.suppressions(page.edges.map(({ node }) => node));
     return { ...page, edges: page.edges.map((edge, index) => ({ ...edge, node: rows[index] })) };
+  }
+
+  /** A person's entries on the suppression list, released ones too. */
+  async suppressionsOf(context: RequestContext, organizations: Organizations, subject: string) {
+    await this.#caughtUp(context);
+    return await this.#rows.suppressions(await this.#reads.suppressions.some(organizations, entriesOf(subject)));
   }
 
   async destination(context: RequestContext, id: string) {
@@ -172,9 +172,9 @@ export class ReadModels {
     return await refusing(this.#reads.past.dashboard.dashboard(past, organizations, from, to, bucket));
   }
 
-  async attempts(context: RequestContext, filter: AttemptFilter, first: number, after: string | undefined) {
+  async attempts(context: RequestContext, filter: AttemptFilter, asked: PageArgs) {
     await this.#caughtUp(context);
-    const page = await refusing(this.#reads.attempts.list(filter, context.principal.organizations, first, after));
+    const page = await refusing(this.#reads.attempts.list(filter, context.principal.organizations, asked));
     const [rows = []] = await this.#rows.attempts([page.edges.map(({ node }) => node)]);
     return {
       ...page,
@@ -183,9 +183,9 @@ export class ReadModels {
   }
 
   /** What compliance officers ask, of each delivery of a page; found out from the log. */
-  async compliance(context: RequestContext, filter: DeliveryFilter, first: number, after: string | undefined) {
+  async compliance(context: RequestContext, filter: DeliveryFilter, asked: PageArgs) {
     await this.#caughtUp(context);
-    const page = await refusing(this.#reads.deliveries.list(filter, context.principal.organizations, first, after));
+    const page = await refusing(this.#reads.deliveries.list(filter, context.principal.organizations, asked));
     const records = await this.#presenter.compliance(page.edges.map(({ node }) => node.id));
     return {
       ...page,
@@ -193,14 +193,14 @@ export class ReadModels {
     };
   }
 
-  async legs(context: RequestContext, filter: LegFilter, first: number, after: string | undefined) {
+  async legs(context: RequestContext, filter: LegFilter, asked: PageArgs) {
     await this.#caughtUp(context);
-    return await refusing(this.#reads.legs.list(filter, context.principal.organizations, first, after));
+    return await refusing(this.#reads.legs.list(filter, context.principal.organizations, asked));
   }
 
-  async slaLegs(context: RequestContext, filter: SlaFilter, first: number, after: string | undefined) {
+  async slaLegs(context: RequestContext, filter: SlaFilter, asked: PageArgs) {
     await this.#caughtUp(context);
-    return await refusing(this.#reads.legs.sla(filter, context.principal.organizations, first, after));
+    return await refusing(this.#reads.legs.sla(filter, context.principal.organizations, asked));
   }
 
   /** @param what which aggregate of a span of time */
@@ -220,6 +220,10 @@ export class ReadModels {
 
   rebuild(name: string, options: RebuildOptions) {
     return ordered(this.#reads.projections.orders.rebuild(name, options));
+  }
+
+  async rebuildAll(names: readonly string[] | undefined, options: RebuildOptions) {
+    return (await carriedOut(this.#reads.projections.orders.rebuildAll(names, options))).map(presentRebuild);
   }
 
   /** @returns how many events */
@@ -299,8 +303,7 @@ export async function refusing<Result>(query: Promise<Result>): Promise<Result> 
   try {
     return await query;
   } catch (error) {
-    if (error instanceof BadQuery) throw badInput([{ path: error.path, problem: error.problem }]);
     if (error instanceof NotInStep) throw new ApiError('UNAVAILABLE', `${error.message}; try again`);
-    throw error;
+    throw explained(error);
   }
 }

@@ -1,6 +1,6 @@
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import type { Requester } from '../commands/intake.js';
-import { mayAccess, type Organizations } from '../domain/vocabulary.js';
+import { isOrganization, mayAccess, type Organizations } from '../domain/vocabulary.js';
 import type { AccessLog } from '../security/access-log.js';
 import type { Principal } from '../security/principal.js';
 import { ApiError, badInput } from './errors.js';
@@ -13,9 +13,6 @@ export interface RequestContext {
   readonly ip?: string;
   readonly traceparent?: string;
 }
-
-const ORGANIZATION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
-export const isOrganization = (text: string): boolean => ORGANIZATION.test(text);
 
 /** The organization a write is for: the credentials' own, or the one named by credentials that span several. */
 export function organizationFor(context: RequestContext, named: string | null | undefined, path: string): string {

@@ -7,16 +7,21 @@ import { disposalId } from '../commands/ids.js';
 import { allClasses, Retention } from '../commands/retention.js';
 import type { DisposalEvent } from '../domain/disposal.js';
 import type { RetentionState } from '../domain/retention.js';
-import { badInput, unwrap } from './errors.js';
+import type { PageArgs } from '../projections/page.js';
+import { unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { organizationFor, type RequestContext, requesterFor } from './request-context.js';
-
-const MAX_PAGE = 200;
+import { trailPage } from './trail-page.js';
 
 interface ClassInput {
   readonly name: string;
   readonly keep?: string | null;
   readonly tags?: readonly string[] | null;
+}
+
+interface DisposalArgs extends PageArgs {
+  readonly organizationId?: string | null;
+  readonly year?: number | null;
 }
 
 /** How long content is kept, and evidence that it is no longer. */
@@ -35,24 +40,14 @@ export class RetentionResolver {
   }
 
   @Query()
-  async disposals(
-    @Context() context: RequestContext,
-    @Args('organizationId') named?: string | null,
-    @Args('year') year?: number | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    const size = first ?? 50;
-    if (size < 1 || size > MAX_PAGE) throw badInput([{ path: 'first', problem: `must be from 1 to ${MAX_PAGE}` }]);
-    if (after && !/^\d{1,15}$/.test(after))
-      throw badInput([{ path: 'after', problem: 'is not a cursor of this list' }]);
+  async disposals(@Context() context: RequestContext, @Args() { organizationId: named, year, ...asked }: DisposalArgs) {
+    const { part, cursorOf } = trailPage('disposals', asked);
     const organizationId = organizationFor(context, named, 'organizationId');
     const subject = `disposal-${disposalId(organizationId, year ?? new Date().getUTCFullYear())}`;
-    const before = after ? Number(after) : undefined;
-    const { entries, next } = await this.audit.trail.page({ subject }, [organizationId], size, before);
+    const { entries, next } = await this.audit.trail.page({ subject }, [organizationId], part);
     return {
       certificates: entries.map((entry) => this.#certificate(entry)),
-      cursor: next === undefined ? null : String(next),
+      cursor: next === undefined ? null : cursorOf(next),
     };
   }
 

@@ -2,6 +2,7 @@ import { UseFilters } from '@nestjs/common';
 import { Args, Context, Mutation, Query, Resolver } from '@nestjs/graphql';
 import { type Changed, Suppressions } from '../commands/suppressions.js';
 import type { Channel } from '../domain/vocabulary.js';
+import type { PageArgs } from '../projections/page.js';
 import { badInput, unwrap } from './errors.js';
 import { PassErrorsOn } from './pass-errors-on.js';
 import { ReadModels } from './read-models.js';
@@ -16,6 +17,11 @@ interface Entry {
   readonly note?: string | null;
 }
 
+interface ListArgs extends PageArgs {
+  readonly organizationId?: string | null;
+  readonly channel?: Channel | null;
+}
+
 @Resolver('Suppression')
 @UseFilters(PassErrorsOn)
 export class SuppressionResolver {
@@ -25,15 +31,8 @@ export class SuppressionResolver {
   ) {}
 
   @Query()
-  async suppressions(
-    @Context() context: RequestContext,
-    @Args('organizationId') organizationId?: string | null,
-    @Args('channel') channel?: Channel | null,
-    @Args('first') first?: number | null,
-    @Args('after') after?: string | null,
-  ) {
-    const scope = scopeOf(context, organizationId);
-    return await this.reads.suppressions(context, scope, channel ?? undefined, first ?? 50, after ?? undefined);
+  async suppressions(@Context() context: RequestContext, @Args() { organizationId, channel, ...page }: ListArgs) {
+    return await this.reads.suppressions(context, scopeOf(context, organizationId), channel ?? undefined, page);
   }
 
   @Mutation()

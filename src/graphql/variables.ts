@@ -10,7 +10,7 @@ const aside = Symbol('variables');
 export type Variables = Readonly<Record<string, unknown>>;
 
 interface WithVariables extends FastifyRequest {
-  [aside]?: Variables;
+  [aside]?: Variables | undefined;
 }
 
 export function keepVariablesAside(server: FastifyInstance): void {
@@ -24,8 +24,12 @@ export function keepVariablesAside(server: FastifyInstance): void {
   });
 }
 
-/** Of the request that a resolver's or hook's context belongs to. */
-export const variablesOf = (context: unknown): Variables | undefined =>
-  (context as { reply?: { request?: WithVariables } }).reply?.request?.[aside];
+/** Of the request that a hook's context belongs to, once: the request itself is kept until the next one on its connection. */
+export function takeVariables(context: unknown): Variables | undefined {
+  const { request } = (context as { reply?: { request?: WithVariables } }).reply ?? {};
+  const variables = request?.[aside];
+  if (variables) request[aside] = undefined;
+  return variables;
+}
 
 const isObject = (value: unknown): value is Variables => typeof value === 'object' && value !== null;

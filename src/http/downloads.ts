@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Downloads } from '../commands/downloads.js';
+import { type Downloads, streamOf } from '../commands/downloads.js';
 import type { AccessLog } from '../security/access-log.js';
 import type { DownloadLinks, LinkTarget } from '../security/download-links.js';
 import { type Passwords, TooManyPasswords } from '../security/passwords.js';
@@ -8,12 +8,11 @@ import { type ByteRange, rangeOf } from './byte-range.js';
 
 /** Reads what is kept, a part at a time. */
 export interface KeptFiles {
-  read(
-    place: string,
-    index: number,
-    file: { readonly key: Buffer; readonly bytes: number },
-    range: ByteRange,
-  ): AsyncIterable<Buffer>;
+  /** @throws ContentLost, ContentUnavailable */
+  open(
+    stored: NonNullable<Found['stored']>[number],
+    streamId: string,
+  ): Promise<{ readonly read: (range: ByteRange) => AsyncIterable<Buffer> }>;
 }
 
 export interface DownloadRoutes {
@@ -50,8 +49,8 @@ async function answer(request: FastifyRequest, reply: FastifyReply, routes: Down
     return refused(request, reply, routes, { status: 410, reason: 'expired', resource: id });
   const found = await downloads.find(id);
   const kept = found?.files?.[link.file];
-  if (!found || !kept || found.fileKey === undefined)
-    return refused(request, reply, routes, { status: 410, reason: 'gone', resource: id });
+  const stored = found?.stored?.[link.file];
+  if (!found || !kept || !stored) return refused(request, reply, routes, { status: 410, reason: 'gone', resource: id });
   const condition = downloads.condition(found);
   if (condition === 'locked') return refused(request, reply, routes, { status: 403, reason: 'locked', resource: id });
   if (found.hasPassword) {
@@ -67,6 +66,12 @@ async function answer(request: FastifyRequest, reply: FastifyReply, routes: Down
   reply.headers({ 'accept-ranges': 'bytes', etag, 'cache-control': 'no-store' });
   if (range === 'unsatisfiable') return reply.code(416).header('content-range', `bytes */${kept.bytes}`).send();
   const part = range === 'whole' ? { start: 0, end: kept.bytes - 1 } : range;
+  const source = await routes.files.open(stored, streamOf(id.toLowerCase())).catch((error: { code?: string }) => error);
+  if (!('read' in source)) {
+    if (source.code === 'CONTENT_LOST')
+      return refused(request, reply, routes, { status: 410, reason: 'gone', resource: id });
+    return reply.code(503).header('retry-after', '5').send();
+  }
   if (request.method !== 'HEAD') {
     const asked = { file: link.file, isRest: part.start > 0, address: request.ip };
     const access = await downloads.access(id, asked, found);
@@ -82,8 +87,8 @@ async function answer(request: FastifyRequest, reply: FastifyReply, routes: Down
     'content-security-policy': found.isViewOnly && /^application\/pdf/i.test(kept.contentType) ? PDF : SANDBOX,
   });
   if (request.method === 'HEAD') return reply.send();
-  const opened = { key: Buffer.from(found.fileKey, 'base64'), bytes: kept.bytes };
-  return reply.send(Readable.from(routes.files.read(found.place, link.file, opened, part), { objectMode: false }));
+  const bytes = source.read({ start: part.start, end: part.end + 1 });
+  return reply.send(Readable.from(bytes, { objectMode: false }));
 }
 
 /** A text is shown as nothing but a text, in one encoding. */

@@ -75,9 +75,12 @@ export async function serveExports(server: FastifyInstance, parts: ExportParts):
         const { what, format, source } = wanted(request, parts.sources);
         const parameters = parametersOf(request.query);
         const principal = narrowedTo(caller.principal, source.requirement);
-        record(caller, principal, `Export.${what}`, `${what}.${format}`, parameters);
-        if (!principal)
+        const recorded = (known: Readonly<Record<string, string>>) =>
+          record(caller, principal, `Export.${what}`, `${what}.${format}`, known);
+        if (!principal) {
+          recorded({});
           throw refused(403, 'FORBIDDEN', `these credentials do not have the permission ${source.requirement.needs}`);
+        }
         if (running >= MOST_AT_ONCE)
           throw refused(429, 'RATE_LIMITED', 'too many exports are under way; wait', RETRY_AFTER_SECONDS);
         running++;
@@ -89,7 +92,12 @@ export async function serveExports(server: FastifyInstance, parts: ExportParts):
         try {
           const pages = source.pages({ ...caller, principal }, parameters)[Symbol.asyncIterator]();
           // Whatever is refused is refused here, before anything is sent.
-          const first = await pages.next();
+          const first = await pages.next().catch((error: unknown) => {
+            recorded({});
+            throw error;
+          });
+          // Only what was understood: anything may stand in an address, an e-mail address too.
+          recorded(parameters);
           const lines = Readable.from(linesOf(source.columns, format, first, pages), { objectMode: false });
           lines.on('close', over);
           lines.on('error', (error) => parts.failed(error));

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ProviderReports, ReportSource } from '../commands/provider-reports.js';
 import type { ProviderReport } from '../domain/vocabulary.js';
 
-/** What comes back by the links in mail (src/channels/tracking.ts): the same reports that providers post. */
+/** What comes back by the links in mail (src/channels/email/tracking.ts): the same reports that providers post. */
 
 export interface TrackedMessage {
   readonly source: ReportSource;

@@ -139,7 +139,7 @@ const engine = z.strictObject({
 const projections = z.strictObject({
   /** Default 2,000 events, or … */
   batchEvents: wholeNumber(1, 100_000).default(2_000),
-  /** … default 25 ms (four times as long under load), whichever comes first, make one transaction. */
+  /** … default 25 ms, whichever comes first, make one transaction; under load up to four times the one and sixteen times the other. */
   batchDelayMs: wholeNumber(0, 10_000).default(25),
   /** Default 2,000 ms that a query waits for the read model to show the caller's own last command. */
   readYourWritesTimeoutMs: wholeNumber(0, 60_000).default(2_000),
@@ -260,11 +260,6 @@ const schema = z.strictObject({
   dataDir: z.string().min(1, 'must not be empty').default('.waybill'),
   /** Default `files` in the data directory: where destinations of local storage put their files. */
   localStorageRoot: z.string().min(1, 'must not be empty').optional(),
-  /**
-   * Default `downloads` in the data directory: where files behind links lie until they expire. Instances that answer at one
-   * address share it.
-   */
-  downloadRoot: z.string().min(1, 'must not be empty').optional(),
   /** Default none: plain HTTP. PEM files; renewed ones are taken into use without a restart. */
   tls: z.strictObject({ certFile: z.string().min(1), keyFile: z.string().min(1) }).optional(),
   /** Default none. Reverse proxies whose X-Forwarded-For is believed. */

@@ -24,6 +24,8 @@ import { ReadingCheckpoints1795000000000 } from './migrations/1795000000000-read
 import { Engagement1795100000000 } from './migrations/1795100000000-engagement.js';
 import { AnalystViews1795200000000 } from './migrations/1795200000000-analyst-views.js';
 import { FiltersUseTheirIndexes1797000000000 } from './migrations/1797000000000-filters-use-their-indexes.js';
+import { RunsOfInstances1798000000000 } from './migrations/1798000000000-runs-of-instances.js';
+import { ListsOfMillions1798500000000 } from './migrations/1798500000000-lists-of-millions.js';
 
 /** `{connectionString}` or `{host, port, user, password, database}`; a host that starts with `/` is a socket folder. */
 export type DatabaseConnection = Pick<
@@ -66,6 +68,8 @@ const migrations = [
   Engagement1795100000000,
   AnalystViews1795200000000,
   FiltersUseTheirIndexes1797000000000,
+  RunsOfInstances1798000000000,
+  ListsOfMillions1798500000000,
 ];
 
 /** Any number that nobody else uses for pg_advisory_lock; "WAYB". */

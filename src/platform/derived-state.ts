@@ -32,6 +32,7 @@ export interface Log {
 export const DERIVED_TABLES = [
   'event_log',
   'deliveries',
+  'delivery_hours',
   'attempts',
   'destinations',
   'destination_health',

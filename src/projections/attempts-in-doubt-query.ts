@@ -1,14 +1,14 @@
 import type { EntityManager } from 'typeorm';
-import { mayAccess, type Organizations } from '../domain/vocabulary.js';
+import type { Organizations } from '../domain/vocabulary.js';
 import { type AttemptRow, attemptIds } from './attempts.js';
 import { AttemptEntity } from './attempts-query.js';
-import { BadQuery, type Page } from './deliveries-query.js';
-import { isUuid } from './scope.js';
+import { sqlOf } from './cursor.js';
+import { type List, type Page, type PageArgs, Paging } from './page.js';
 import type { TenantReads } from './tenant-reads.js';
 
-const MAX_PAGE = 200;
+const LIST: List = { name: 'attempts-in-doubt', numbers: 1, order: 'OLDEST_FIRST' };
 
-/** Attempts in doubt that wait for a person, the longest waiting first: a list to be worked off. */
+/** Attempts in doubt that wait for a person, by default the longest waiting first: a list to be worked off. */
 export class AttemptsInDoubt {
   readonly #reads: TenantReads;
 
@@ -16,31 +16,26 @@ export class AttemptsInDoubt {
     this.#reads = reads;
   }
 
-  /**
-   * @param first at most 200
-   * @param after the cursor of the last one already seen
-   * @throws BadQuery for a page size or a cursor that cannot be
-   */
-  async list(organizations: Organizations, first = 50, after?: string | null): Promise<Page<AttemptRow>> {
-    if (!Number.isInteger(first) || first < 1 || first > MAX_PAGE)
-      throw new BadQuery('first', `must be from 1 to ${MAX_PAGE}`);
-    const start = after ? cursorParts(after, organizations) : undefined;
+  /** By the time of their start. @throws BadQuery for a page that cannot be */
+  async list(organizations: Organizations, page: PageArgs = {}): Promise<Page<AttemptRow>> {
+    const paging = new Paging(LIST, page, organizations);
+    const { direction, beyond } = sqlOf(paging.order);
     const rows = await this.#reads.as(organizations, ({ manager }) => {
-      const page = held(manager, organizations).orderBy('a.startedAt').addOrderBy('a.deliveryId').addOrderBy('a.leg');
-      if (start) page.andWhere('(a.startedAt, a.deliveryId, a.leg) > (:at, :id, :leg)', start);
-      return page.limit(first + 1).getMany();
+      const query = held(manager, organizations);
+      for (const column of ['a.startedAt', 'a.deliveryId', 'a.leg']) query.addOrderBy(column, direction);
+      if (paging.after) {
+        const { at, id, numbers: [leg] = [] } = paging.after;
+        query.andWhere(`(a.startedAt, a.deliveryId, a.leg) ${beyond} (:at, :id, :leg)`, { at, id, leg });
+      }
+      return query.limit(paging.size + 1).getMany();
     });
-    const edges = rows.slice(0, first).map((row) => ({ cursor: cursorOf(row), node: { ...row, ...attemptIds(row) } }));
-    return {
-      edges,
-      pageInfo: {
-        hasNextPage: rows.length > first,
-        hasPreviousPage: Boolean(after),
-        startCursor: edges[0]?.cursor ?? null,
-        endCursor: edges.at(-1)?.cursor ?? null,
-      },
-      totalCount: () => this.#reads.as(organizations, ({ manager }) => held(manager, organizations).getCount()),
-    };
+    return paging.pageOf(
+      rows.map((row) => ({ ...row, ...attemptIds(row) })),
+      ({ startedAt, deliveryId, leg, organizationId }) => ({
+        ...{ at: startedAt, id: deliveryId, organizationId, numbers: [leg] },
+      }),
+      () => this.#reads.as(organizations, ({ manager }) => held(manager, organizations).getCount()),
+    );
   }
 }
 
@@ -57,19 +52,4 @@ function held(manager: EntityManager, organizations: Organizations) {
   return organizations === 'all'
     ? query
     : query.andWhere('a.organizationId = any(:organizations)', { organizations: [...organizations] });
-}
-
-const cursorOf = ({ startedAt, deliveryId, leg, organizationId }: AttemptEntity): string =>
-  Buffer.from(`${startedAt} ${deliveryId} ${leg} ${organizationId}`).toString('base64url');
-
-/** A cursor belongs to the organization of what it points at. */
-function cursorParts(cursor: string, organizations: Organizations): { at: string; id: string; leg: number } {
-  const [at = '', id = '', leg = '', organizationId = '', ...rest] = Buffer.from(cursor, 'base64url')
-    .toString()
-    .split(' ');
-  const isTime = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) && !Number.isNaN(Date.parse(at));
-  const isOwn = mayAccess(organizations, organizationId);
-  if (!isTime || !isUuid(id) || !/^\d{1,9}$/.test(leg) || !isOwn || rest.length > 0)
-    throw new BadQuery('after', 'is not a cursor of this list');
-  return { at, id, leg: Number(leg) };
 }

@@ -1,9 +1,9 @@
 import { Column, Entity, type EntityManager, PrimaryColumn } from 'typeorm';
 import type { Channel, Failure, Instant, Organizations } from '../domain/vocabulary.js';
 import { type AttemptRow, type AttemptStatus, attemptIds } from './attempts.js';
-import { BadQuery, type Page } from './deliveries-query.js';
-import { checkedSize, pageOf } from './page.js';
-import { instant, isUuid, narrowed } from './scope.js';
+import { sqlOf } from './cursor.js';
+import { type List, type Page, type PageArgs, Paging } from './page.js';
+import { instant, narrowed } from './scope.js';
 import type { TenantReads } from './tenant-reads.js';
 
 @Entity('attempts')
@@ -46,6 +46,8 @@ const conditions: { readonly [Field in keyof AttemptFilter]-?: string } = {
   startedBefore: 'a.startedAt < :startedBefore',
 };
 
+const LIST: List = { name: 'attempts', numbers: 2 };
+
 /** The attempts read model, asked. */
 export class AttemptQueries {
   readonly #reads: TenantReads;
@@ -69,40 +71,38 @@ export class AttemptQueries {
     return row ? { deliveryId: row.deliveryId, leg: row.leg } : undefined;
   }
 
-  /** The newest first. @throws BadQuery for a page size or a cursor that cannot be */
-  async list(
-    filter: AttemptFilter,
-    organizations: Organizations,
-    first = 50,
-    after?: string | null,
-  ): Promise<Page<AttemptRow>> {
-    const size = checkedSize(first);
+  /** By the time of their start, the newest first by default. @throws BadQuery for a page that cannot be */
+  async list(filter: AttemptFilter, organizations: Organizations, page: PageArgs = {}): Promise<Page<AttemptRow>> {
     const scope = narrowed(organizations, filter.organizationId);
-    const start = after ? cursorParts(after) : undefined;
+    const paging = new Paging(LIST, page, scope);
     const matching = (manager: EntityManager) => {
       const query = manager.createQueryBuilder(AttemptEntity, 'a').where('true');
-      if (scope !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations: scope });
+      // With one organization its index gives the rows in order; with several it would not.
+      if (scope !== 'all' && scope.length === 1) query.andWhere('a.organizationId = :only', { only: scope[0] });
+      else if (scope !== 'all') query.andWhere('a.organizationId = any(:organizations)', { organizations: scope });
       for (const [field, condition] of Object.entries(conditions)) {
         const value = filter[field as keyof AttemptFilter];
         if (value !== null && value !== undefined) query.andWhere(condition, { [field]: value });
       }
       return query;
     };
+    const { direction, beyond } = sqlOf(paging.order);
     const rows = await this.#reads.as(scope, ({ manager }) => {
-      const page = matching(manager);
-      for (const column of ['a.startedAt', 'a.deliveryId', 'a.leg', 'a.number']) page.addOrderBy(column, 'DESC');
-      if (start) page.andWhere('(a.startedAt, a.deliveryId, a.leg, a.number) < (:at, :id, :leg, :number)', start);
-      return page.limit(size + 1).getMany();
+      const query = matching(manager);
+      for (const column of ['a.startedAt', 'a.deliveryId', 'a.leg', 'a.number']) query.addOrderBy(column, direction);
+      if (paging.after) {
+        const { at, id, numbers: [leg, number] = [] } = paging.after;
+        const seen = { at, id, leg, number };
+        query.andWhere(`(a.startedAt, a.deliveryId, a.leg, a.number) ${beyond} (:at, :id, :leg, :number)`, seen);
+      }
+      return query.limit(paging.size + 1).getMany();
     });
-    return pageOf(
+    return paging.pageOf(
       rows.map((row) => ({ ...row, ...attemptIds(row) })),
-      size,
-      {
-        after,
-        cursorOf: ({ startedAt, deliveryId, leg, number }) =>
-          Buffer.from(`${startedAt} ${deliveryId} ${leg} ${number}`).toString('base64url'),
-        totalCount: () => this.#reads.as(scope, ({ manager }) => matching(manager).getCount()),
-      },
+      ({ startedAt, deliveryId, leg, number, organizationId }) => ({
+        ...{ at: startedAt, id: deliveryId, organizationId, numbers: [leg, number] },
+      }),
+      () => this.#reads.as(scope, ({ manager }) => matching(manager).getCount()),
     );
   }
 
@@ -119,13 +119,4 @@ export class AttemptQueries {
     for (const row of rows) byDelivery.get(row.deliveryId)?.push({ ...row, ...attemptIds(row) });
     return deliveryIds.map((id) => byDelivery.get(id) as AttemptRow[]);
   }
-}
-
-function cursorParts(cursor: string): { at: string; id: string; leg: number; number: number } {
-  const [at = '', id = '', leg = '', number = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
-  const isTime = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(at) && !Number.isNaN(Date.parse(at));
-  const areNumbers = [leg, number].every((text) => /^\d{1,9}$/.test(text));
-  if (!isTime || !isUuid(id) || !areNumbers || rest.length > 0)
-    throw new BadQuery('after', 'is not a cursor of this list');
-  return { at, id, leg: Number(leg), number: Number(number) };
 }

@@ -1,8 +1,8 @@
 import type { AttemptRef, DeliveryEvent } from '../domain/delivery-events.js';
 import type { Channel, Failure, Instant } from '../domain/vocabulary.js';
 import type { Decoded } from '../event-store/codec.js';
-import { type Column, replacing, upsert } from './columns.js';
-import type { Projection } from './projection.js';
+import { type Column, replacing, rowWriter } from './columns.js';
+import { byAge, type Projection } from './projection.js';
 import { deliveries as stream } from './views.js';
 
 export const ATTEMPT_STATUSES = ['STARTED', 'SUCCEEDED', 'FAILED', 'IN_DOUBT'] as const;
@@ -127,7 +127,7 @@ const columns: readonly Column<AttemptRow>[] = [
 ];
 
 const outcome = ['status', 'completed_at', 'error', 'provider_message_id', 'warning'];
-const write = upsert('attempts', columns, ['delivery_id', 'leg', 'number'], replacing(...outcome));
+const write = rowWriter('attempts', columns, ['delivery_id', 'leg', 'number'], replacing(...outcome));
 
 export const attempts: Projection = {
   name: 'attempts',
@@ -135,7 +135,8 @@ export const attempts: Projection = {
   tables: ['attempts'],
   prefixes: [stream.prefix],
   statements({ deliveries }) {
-    const rows = deliveries.flatMap(({ id, events }) => attemptsOf(id, events));
-    return rows.length === 0 ? [] : [write(rows)];
+    const { added, others } = byAge(deliveries);
+    const rows = (some: typeof added) => some.flatMap(({ id, events }) => attemptsOf(id, events));
+    return write({ added: rows(added), others: rows(others) });
   },
 };

@@ -1,3 +1,5 @@
+import { writeUuid } from '../domain/uuid.js';
+
 /**
  * Rows on their way to Postgres: one array parameter per column, taken apart by `unnest` in one statement. The arrays
  * are sent in Postgres' binary format, because escaping JSON inside text array literals costs more on both sides than
@@ -17,6 +19,8 @@ export interface Statement {
   readonly name: string;
   readonly text: string;
   readonly values: unknown[];
+  /** What a `copy … from stdin` is given, in Postgres' binary format. */
+  readonly rows?: Buffer;
 }
 
 /** `insert … select from unnest … on conflict (key) do update set …`, the assignments as SQL text by column. */
@@ -26,16 +30,38 @@ export function upsert<Row>(
   key: readonly string[],
   update: Readonly<Record<string, string>>,
 ): (rows: readonly Row[]) => Statement {
-  const names = columns.map(({ name }) => name).join(', ');
+  const names = namesOf(columns);
   // unnest flattens arrays of arrays, so inner arrays travel as text.
   const selected = columns.map(({ name, type }) => (type.endsWith('[]') ? `u.${name}::${type}` : `u.${name}`));
   const parameters = columns.map(({ type }, index) => `$${index + 1}::${type.endsWith('[]') ? 'text' : type}[]`);
+  // In a from clause Postgres would store all it gives before it takes the first row.
+  const unnested = columns.map(({ name }, index) => `unnest(${parameters[index]}) as ${name}`);
   const assignments = Object.entries(update).map(([name, sql]) => `${name} = ${sql}`);
   const text =
-    `insert into ${table} (${names}) select ${selected.join(', ')} from unnest(${parameters.join(', ')}) as u(${names}) ` +
+    `insert into ${table} (${names}) select ${selected.join(', ')} from (select ${unnested.join(', ')}) as u ` +
     `on conflict (${key.join(', ')}) do update set ${assignments.join(', ')}`;
   return (rows) => ({ name: `upsert_${table}`, text, values: columns.map((column) => encodeColumn(column, rows)) });
 }
+
+/**
+ * Of rows that are new for certain, `copy`, which takes Postgres a third less than the same rows by `upsert`; of others
+ * `upsert`.
+ */
+export function rowWriter<Row>(
+  table: string,
+  columns: readonly Column<Row>[],
+  key: readonly string[],
+  update: Readonly<Record<string, string>>,
+): (rows: { readonly added: readonly Row[]; readonly others: readonly Row[] }) => Statement[] {
+  const write = upsert(table, columns, key, update);
+  const text = `copy ${table} (${namesOf(columns)}) from stdin (format binary)`;
+  return ({ added, others }) => [
+    ...(added.length > 0 ? [{ name: `copy_${table}`, text, values: [], rows: encodeRows(columns, added) }] : []),
+    ...(others.length > 0 ? [write(others)] : []),
+  ];
+}
+
+const namesOf = <Row>(columns: readonly Column<Row>[]): string => columns.map(({ name }) => name).join(', ');
 
 /** `column = excluded.column` for each. */
 export const replacing = (...names: readonly string[]): Record<string, string> =>
@@ -44,7 +70,8 @@ export const replacing = (...names: readonly string[]): Record<string, string> =
 export function encodeColumn<Row>({ type, of }: Column<Row>, rows: readonly Row[]): Buffer {
   const encoder = type === 'text[]' || type === 'uuid[]' ? encoders.text : encoders[type];
   const toText = type === 'text[]' || type === 'uuid[]' ? arrayLiteral : undefined;
-  const out = new BinaryArray(encoder.oid, rows.length);
+  const out = new BinaryElements(rows.length * 24);
+  out.words(1, 1, encoder.oid, rows.length, 1);
   for (const row of rows) {
     const value = of(row);
     if (value === null || value === undefined) out.null();
@@ -53,45 +80,91 @@ export function encodeColumn<Row>({ type, of }: Column<Row>, rows: readonly Row[
   return out.end();
 }
 
+/** "Binary Format" of https://www.postgresql.org/docs/18/sql-copy.html: a field is written as an element of an array is. */
+export function encodeRows<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): Buffer {
+  const out = new BinaryElements(rows.length * columns.length * 24);
+  out.signature();
+  for (const row of rows) {
+    out.int16(columns.length);
+    for (const { type, of } of columns) {
+      const value = of(row);
+      if (value === null || value === undefined) out.null();
+      else if (type === 'text[]' || type === 'uuid[]')
+        out.array(encoders[type === 'text[]' ? 'text' : 'uuid'], value as readonly string[]);
+      else encoders[type].write(out, value as never);
+    }
+  }
+  out.int16(-1);
+  return out.end();
+}
+
 /** Milliseconds from the Unix epoch to Postgres' (2000-01-01). */
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 
+interface Encoder<Value> {
+  readonly oid: number;
+  readonly write: (out: BinaryElements, value: Value) => void;
+}
+
 const encoders = {
-  uuid: { oid: 2950, write: (out: BinaryArray, value: string) => out.uuid(value) },
-  text: { oid: 25, write: (out: BinaryArray, value: string) => out.text(value) },
-  jsonb: { oid: 3802, write: (out: BinaryArray, value: unknown) => out.jsonb(storableJson(value)) },
-  boolean: { oid: 16, write: (out: BinaryArray, value: boolean) => out.byte(value ? 1 : 0) },
-  integer: { oid: 23, write: (out: BinaryArray, value: number) => out.int32(value) },
-  bigint: { oid: 20, write: (out: BinaryArray, value: number | bigint) => out.int64(value) },
+  uuid: { oid: 2950, write: (out: BinaryElements, value: string) => out.uuid(value) },
+  text: { oid: 25, write: (out: BinaryElements, value: string) => out.text(value) },
+  jsonb: { oid: 3802, write: (out: BinaryElements, value: unknown) => out.jsonb(storableJson(value)) },
+  boolean: { oid: 16, write: (out: BinaryElements, value: boolean) => out.byte(value ? 1 : 0) },
+  integer: { oid: 23, write: (out: BinaryElements, value: number) => out.int32(value) },
+  bigint: { oid: 20, write: (out: BinaryElements, value: number | bigint) => out.int64(value) },
   timestamptz: {
     oid: 1184,
-    write: (out: BinaryArray, value: string) => out.int64((Date.parse(value) - POSTGRES_EPOCH_MS) * 1_000),
+    write: (out: BinaryElements, value: string) => out.int64((Date.parse(value) - POSTGRES_EPOCH_MS) * 1_000),
   },
 };
 
 const HIGH = 2 ** 32;
 /** Texts up to this length are written faster here than by a call into Buffer. */
 const SHORT = 64;
-const DASHES = [8, 13, 18, 23];
-const DASH = 45;
-/** Where the two digits of each byte of a uuid stand. */
-const UUID_DIGITS = Array.from({ length: 36 }, (_, at) => at).filter((at) => !DASHES.includes(at));
 
-/** The value of a hexadecimal digit, or a number that is none. */
-const digit = (code: number): number => {
-  if (code >= 48 && code <= 57) return code - 48;
-  const letter = code | 32;
-  return letter >= 97 && letter <= 102 ? letter - 87 : Number.NaN;
-};
+const COPY_SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
 
-/** One-dimensional array in the format of Postgres' array_recv. */
-class BinaryArray {
+/** Values in Postgres' binary formats, each after its length: elements of a one-dimensional array, or fields of a row. */
+class BinaryElements {
   #bytes: Buffer;
-  #end = 20;
+  #end = 0;
 
-  constructor(elementOid: number, length: number) {
-    this.#bytes = Buffer.allocUnsafe(20 + length * 24);
-    for (const [index, word] of [1, 1, elementOid, length, 1].entries()) this.#word(index * 4, word);
+  /** @param bytes how many it will be about */
+  constructor(bytes: number) {
+    this.#bytes = Buffer.allocUnsafe(20 + bytes);
+  }
+
+  /** What stands before all elements. */
+  words(...words: readonly number[]): void {
+    for (const word of words) {
+      this.#room(4);
+      this.#word(this.#end, word);
+      this.#end += 4;
+    }
+  }
+
+  /** What a copy begins with: no flags, no extension. */
+  signature(): void {
+    this.#room(COPY_SIGNATURE.length);
+    this.#bytes.set(COPY_SIGNATURE, this.#end);
+    this.#end += COPY_SIGNATURE.length;
+    this.words(0, 0);
+  }
+
+  int16(value: number): void {
+    this.#room(2);
+    this.#bytes[this.#end] = value >>> 8;
+    this.#bytes[this.#end + 1] = value;
+    this.#end += 2;
+  }
+
+  array({ oid, write }: Encoder<string>, items: readonly string[]): void {
+    const start = this.#begin(0);
+    if (items.length === 0) this.words(0, 0, oid);
+    else this.words(1, 0, oid, items.length, 1);
+    for (const item of items) write(this, item);
+    this.#word(start - 4, this.#end - start);
   }
 
   null(): void {
@@ -119,14 +192,7 @@ class BinaryArray {
 
   uuid(value: string): void {
     const at = this.#begin(16);
-    let valid = value.length === 36 && DASHES.every((dash) => value.charCodeAt(dash) === DASH);
-    for (let index = 0; index < 16; index++) {
-      const high = digit(value.charCodeAt(UUID_DIGITS[2 * index] as number));
-      const low = digit(value.charCodeAt(UUID_DIGITS[2 * index + 1] as number));
-      if (Number.isNaN(high + low)) valid = false;
-      this.#bytes[at + index] = high * 16 + low;
-    }
-    if (!valid) throw new Error(`${JSON.stringify(value)} is not a uuid`);
+    if (!writeUuid(value, this.#bytes, at)) throw new Error(`${JSON.stringify(value)} is not a uuid`);
   }
 
   text(value: string): void {
@@ -173,14 +239,18 @@ class BinaryArray {
   /** Makes room for an element and writes its length before it. @returns where it begins */
   #begin(bytes: number, length = bytes): number {
     const at = this.#end + 4;
-    if (at + bytes > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(at + bytes, this.#bytes.length * 2));
-      this.#bytes.copy(larger, 0, 0, this.#end);
-      this.#bytes = larger;
-    }
+    this.#room(4 + bytes);
     this.#word(this.#end, length);
     this.#end = at + bytes;
     return at;
+  }
+
+  #room(bytes: number): void {
+    const end = this.#end + bytes;
+    if (end <= this.#bytes.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(end, this.#bytes.length * 2));
+    this.#bytes.copy(larger, 0, 0, this.#end);
+    this.#bytes = larger;
   }
 
   /** Big-endian; of a number beyond 32 bits the lowest. */

@@ -1,10 +1,13 @@
 import type { ApprovalRule, DeliveryEvent, DeliveryRequested } from '../domain/delivery-events.js';
+import type { DownloadEvent } from '../domain/download.js';
+import { classKeptUnder, type RetentionState } from '../domain/retention.js';
 import type { Channel, Instant, Json, Status } from '../domain/vocabulary.js';
 import { type DeliveryRow, deliveryRow } from './deliveries.js';
 import type { PastDelivery } from './past.js';
 
 /**
- * What a compliance officer asks of one delivery (seed 0, compliance_delivery_report), found out from its stream alone.
+ * What a compliance officer asks of one delivery (seed 0, compliance_delivery_report), found out from its stream, from those of
+ * the files it offered for download, and from how long its organization keeps things.
  * Null stands for what no event tells in this version of the product; it is never guessed. It is evidence for an
  * assessment: whether it satisfies a law is not for a program to say.
  */
@@ -60,6 +63,14 @@ export interface RiskFactor {
   readonly reason: string;
 }
 
+/** What other streams than its own tell of a delivery. */
+export interface Surroundings {
+  /** For each download it has offered: what happened at the links. */
+  readonly downloads: readonly (readonly DownloadEvent[])[];
+  /** Of its organization, now. */
+  readonly retention: RetentionState;
+}
+
 const MOST_POINTS = 100;
 
 interface Facts {
@@ -74,8 +85,9 @@ interface Facts {
 }
 
 /** @param delivery all of its stream that is understood */
-export function complianceRecord(delivery: PastDelivery): ComplianceRecord {
+export function complianceRecord(delivery: PastDelivery, { downloads, retention }: Surroundings): ComplianceRecord {
   const facts = factsOf(delivery);
+  const fetched = fetchedFrom(downloads);
   const { id } = delivery.view;
   const { row, request, classification, approvedBy } = facts;
   const riskFactors = RISKS.flatMap(({ factor, reason, points }) => {
@@ -98,11 +110,11 @@ export function complianceRecord(delivery: PastDelivery): ComplianceRecord {
     approverList: request.approval?.approvers ?? [],
     approvedBy,
     securityReviewStatus: reviewOf(request.approval, facts.events, approvedBy),
-    retentionPeriod: 'as long as the log',
+    retentionPeriod: periodOf(request.subject, retention),
     expirationDate: row.expiresAt,
     disposalMethod: request.erased ? 'keys destroyed' : null,
-    viewCount: row.legs.reduce((sum, { engagement }) => sum + (engagement?.opens ?? 0), 0),
-    downloadCount: null,
+    viewCount: row.legs.reduce((sum, { engagement }) => sum + (engagement?.opens ?? 0), fetched?.views ?? 0),
+    downloadCount: fetched?.downloads ?? null,
     forwardingCount: null,
     soxCompliance: evidence(classification.includes('FINANCIAL'), [
       ['every step is recorded, with who did it', facts.events.length > 0],
@@ -126,6 +138,25 @@ export function complianceRecord(delivery: PastDelivery): ComplianceRecord {
     ),
     riskFactors,
   };
+}
+
+/** Uses of links that Waybill serves; undefined where there are none, or a provider serves some, and does not tell. */
+function fetchedFrom(
+  downloads: Surroundings['downloads'],
+): { readonly views: number; readonly downloads: number } | undefined {
+  const events = downloads.flat();
+  const isElsewhere = events.some((event) => event.type === 'DownloadOffered' && event.data.provider !== undefined);
+  if (events.length === 0 || isElsewhere) return undefined;
+  const uses = (mode: 'view' | 'download') =>
+    events.filter(({ type, data }) => type === 'DownloadAccessed' && data.isCounted && data.mode === mode).length;
+  return { views: uses('view'), downloads: uses('download') };
+}
+
+/** How long content and addresses are kept; the record that it was delivered stays as long as the log. */
+function periodOf(subject: string | undefined, { classes }: RetentionState): string {
+  const name = subject === undefined ? undefined : classKeptUnder(subject);
+  const keep = classes.find((one) => one.name === name)?.keep ?? 'until erased';
+  return name === undefined ? keep : `${keep} (${name})`;
 }
 
 /** Channels whose carriers see the message. */

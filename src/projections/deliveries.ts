@@ -2,8 +2,9 @@ import type { Leg } from '../domain/delivery-state.js';
 import { deliveryStatus, type Hold, holdsOf, legStatus } from '../domain/delivery-status.js';
 import type { LegReports } from '../domain/reports.js';
 import type { Channel, Failure, Instant, Json, Priority, Status } from '../domain/vocabulary.js';
-import { type Column, replacing, upsert } from './columns.js';
-import type { Projection } from './projection.js';
+import { type Column, replacing, rowWriter } from './columns.js';
+import { addHours, hourRows } from './delivery-hours.js';
+import { byAge, type Projection } from './projection.js';
 import { type DeliverySnapshot, deliveries as stream } from './views.js';
 
 /** One delivery as the public API shows it, but for its attempts and its history. */
@@ -145,17 +146,33 @@ const columns: readonly Column<DeliveryRow>[] = [
   { name: 'updated_at', type: 'timestamptz', of: (row) => row.updatedAt },
   { name: 'revision', type: 'integer', of: (row) => row.revision },
   { name: 'position', type: 'bigint', of: (row) => BigInt(row.position) },
+  { name: 'rare_status', type: 'text', of: ({ status }) => (RARE_STATUSES.has(status) ? status : null) },
 ];
 
-/** Everything else is decided by the request. No index has these columns, so an update stays in its page (HOT). */
-const changing = ['status', 'legs', 'holds', 'dead_lettered', 'completed_at', 'updated_at', 'revision', 'position'];
-const write = upsert('deliveries', columns, ['id'], replacing(...changing));
+/**
+ * Statuses that a delivery does not pass through when all goes well. They have indexes of their own, which the others must
+ * not have: an update that changes what an index has cannot stay in its page (HOT), and touches every index.
+ */
+export const RARE_STATUSES: ReadonlySet<Status> = new Set<Status>([
+  ...(['HELD', 'FAILED', 'BOUNCED', 'REJECTED', 'EXPIRED', 'CANCELLED'] as const),
+]);
+
+/** Everything else is decided by the request. Of these, indexes have what seldom changes: what a delivery waits for, and how it failed. */
+const changing = [
+  ...['status', 'legs', 'holds', 'dead_lettered', 'completed_at', 'updated_at', 'revision', 'position'],
+  'rare_status',
+];
+const write = rowWriter('deliveries', columns, ['id'], replacing(...changing));
 
 export const deliveries: Projection = {
   name: 'deliveries',
   version: 1,
-  tables: ['deliveries'],
+  tables: ['deliveries', 'delivery_hours'],
   prefixes: [stream.prefix],
-  statements: ({ deliveries: changes }) =>
-    changes.length === 0 ? [] : [write(changes.map(({ after }) => deliveryRow(after)))],
+  statements({ deliveries: changes }) {
+    const { added, others } = byAge(changes);
+    const rows = (some: typeof added) => some.map(({ after }) => deliveryRow(after));
+    const hours = hourRows(changes);
+    return [...write({ added: rows(added), others: rows(others) }), ...(hours.length > 0 ? [addHours(hours)] : [])];
+  },
 };

@@ -1,8 +1,8 @@
 import { Column, Entity, type EntityManager, JoinColumn, OneToOne, PrimaryColumn } from 'typeorm';
 import type { RetryPolicy } from '../domain/retry-policy.js';
-import type { Channel, Instant, JsonObject, Organizations } from '../domain/vocabulary.js';
+import { type Channel, type Instant, isUuid, type JsonObject, type Organizations } from '../domain/vocabulary.js';
 import type { DestinationRow } from './destinations.js';
-import { instant, isUuid } from './scope.js';
+import { instant } from './scope.js';
 import type { TenantReads } from './tenant-reads.js';
 
 /** Seed 3, CircuitBreakerConfig.failureThreshold. */

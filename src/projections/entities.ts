@@ -1,5 +1,5 @@
 import { AttemptEntity } from './attempts-query.js';
-import { DeliveryEntity } from './deliveries-query.js';
+import { DeliveryEntity } from './delivery-entity.js';
 import { DestinationEntity, DestinationHealthEntity } from './destinations-query.js';
 import { InboxEntity } from './inbox-query.js';
 import { SuppressionEntity } from './suppressions-query.js';

@@ -1,6 +1,6 @@
 import { Column, Entity, type EntityManager, PrimaryColumn } from 'typeorm';
-import type { Instant, JsonObject, Priority } from '../domain/vocabulary.js';
-import { BadQuery } from './deliveries-query.js';
+import type { Instant, JsonObject, Organizations, Priority } from '../domain/vocabulary.js';
+import { BadQuery } from './cursor.js';
 import type { InboxRow } from './inbox.js';
 import { instant } from './scope.js';
 import type { TenantReads } from './tenant-reads.js';
@@ -47,6 +47,24 @@ export class InboxQueries {
     checkSize(first);
     return await this.#reads.as([owner.organizationId], ({ manager }) => {
       const page = shown(manager, owner).orderBy('m.place', 'DESC');
+      if (before !== undefined) page.andWhere('m.place < :before', { before: String(before) });
+      return page.limit(first + 1).getMany();
+    });
+  }
+
+  /**
+   * All that is held of a person, expired messages too, the newest first.
+   *
+   * @param first at most 200; one more is answered when there is one
+   * @param before exclusive: a message's place
+   * @throws BadQuery for a page size that cannot be
+   */
+  async held(scope: Organizations, person: string, first: number, before?: bigint): Promise<InboxRow[]> {
+    checkSize(first);
+    return await this.#reads.as(scope, ({ manager }) => {
+      const page = manager.createQueryBuilder(InboxEntity, 'm').where('m.person = :person', { person });
+      page.orderBy('m.place', 'DESC');
+      if (scope !== 'all') page.andWhere('m.organizationId = any(:scope)', { scope: [...scope] });
       if (before !== undefined) page.andWhere('m.place < :before', { before: String(before) });
       return page.limit(first + 1).getMany();
     });

@@ -1,7 +1,7 @@
 import type { Channel, Instant, Organizations, Priority } from '../domain/vocabulary.js';
-import type { Page } from './deliveries-query.js';
+import { otherThan, sqlOf } from './cursor.js';
 import type { LegRecord } from './legs.js';
-import { checkedSize, legCursor, legCursorParts, pageOf } from './page.js';
+import { type List, type Page, type PageArgs, Paging } from './page.js';
 import { narrowed } from './scope.js';
 import type { TenantReads } from './tenant-reads.js';
 
@@ -39,8 +39,6 @@ const CONDITIONS: Readonly<Record<string, (parameter: string) => string>> = {
   requestedBefore: (parameter) => `requested_at < ${parameter}`,
 };
 
-const OPEN = `status in ('HELD', 'QUEUED', 'PROCESSING')`;
-
 /** The legs read model, asked. */
 export class LegQueries {
   readonly #reads: TenantReads;
@@ -49,76 +47,81 @@ export class LegQueries {
     this.#reads = reads;
   }
 
-  /** Newest request first. @throws BadQuery for a page size or a cursor that cannot be */
-  async list(
-    filter: LegFilter,
-    organizations: Organizations,
-    first = 50,
-    after?: string | null,
-  ): Promise<Page<LegRecord>> {
-    const where = conditions(filter, organizations);
+  /** By the time of the request, the newest first by default. @throws BadQuery for a page that cannot be */
+  async list(filter: LegFilter, organizations: Organizations, page: PageArgs = {}): Promise<Page<LegRecord>> {
+    const scope = narrowed(organizations, filter.organizationId);
+    const where = conditions(filter, scope);
     // Spelled out, because the index of dead letters is used only when the plan can see it.
     if (filter.deadLettered === true) where.add('dead_lettered');
     if (filter.deadLettered === false) where.add('not dead_lettered');
-    const order = { by: 'requested_at', is: 'desc', of: (row: LegRecord) => row.requestedAt } as const;
-    return await this.#page(organizations, where, order, first, after);
+    return await this.#page(scope, where, new Paging(BY_REQUEST, page, scope), BY_REQUEST);
   }
 
-  /** Legs whose service level is broken or in danger, the earliest due first. @throws BadQuery */
-  async sla(filter: SlaFilter, organizations: Organizations, first = 50, after?: string | null) {
-    const where = conditions({ ...filter }, organizations);
-    where.add('due_at is not null');
-    if (filter.what === 'at-risk')
-      where.add(`${OPEN} and due_at < now() + ${where.parameter(filter.withinSeconds)} * interval '1 second'`);
-    else where.add(`due_at < coalesce(sent_at, now()) and status <> 'CANCELLED'`);
-    const order = { by: 'due_at', is: 'asc', of: (row: LegRecord) => row.dueAt as string } as const;
-    return await this.#page(organizations, where, order, first, after);
+  /**
+   * Legs whose service level is broken or in danger by when they are due, the earliest first by default.
+   *
+   * @throws BadQuery for a page that cannot be
+   */
+  async sla(filter: SlaFilter, organizations: Organizations, page: PageArgs = {}): Promise<Page<LegRecord>> {
+    const scope = narrowed(organizations, filter.organizationId);
+    const where = conditions({ ...filter }, scope);
+    const list = filter.what === 'at-risk' ? OPEN_BY_DUE_TIME : UNMET_BY_DUE_TIME;
+    const until =
+      filter.what === 'at-risk' ? `now() + ${where.parameter(filter.withinSeconds)} * interval '1 second'` : 'now()';
+    where.add(`${list.by} < ${until}`);
+    return await this.#page(scope, where, new Paging(list, page, scope), list);
   }
 
-  async #page(
-    organizations: Organizations,
-    where: Conditions,
-    order: Order,
-    first: number,
-    after?: string | null,
-  ): Promise<Page<LegRecord>> {
-    const size = checkedSize(first);
+  async #page(scope: Organizations, where: Conditions, paging: Paging, list: LegList): Promise<Page<LegRecord>> {
+    const { by, isLegReversed, timeOf } = list;
     const [all, values] = [where.text(), [...where.values]];
-    if (after) {
-      const { at, id, leg } = legCursorParts(after);
+    const { direction, beyond } = sqlOf(paging.order);
+    const legs = sqlOf(isLegReversed ? otherThan(paging.order) : paging.order);
+    if (paging.after) {
+      const { at, id, numbers: [leg] = [] } = paging.after;
       const [time, delivery, number] = [at, id, leg].map((value) => where.parameter(value));
-      // Within one delivery legs come in their order, whichever way time goes.
-      const [later, equal] = order.is === 'desc' ? ['<', '='] : ['>', '='];
-      where.add(
-        `((${order.by}, delivery_id) ${later} (${time}::timestamptz, ${delivery}::uuid)
-          or (${order.by}, delivery_id) ${equal} (${time}::timestamptz, ${delivery}::uuid) and leg > ${number}::integer)`,
-      );
+      const [row, seen] = [`(${by}, delivery_id)`, `(${time}::timestamptz, ${delivery}::uuid)`];
+      // The first condition alone is one that an index can begin at.
+      where.add(`${row} ${beyond}= ${seen} and (${row} <> ${seen} or leg ${legs.beyond} ${number}::integer)`);
     }
-    const rows: Stored[] = await this.#reads.as(organizations, (runner) =>
+    const rows: Stored[] = await this.#reads.as(scope, (runner) =>
       runner.query(
         `select ${COLUMNS} from legs where ${where.text()}
-       order by ${order.by} ${order.is}, delivery_id ${order.is}, leg limit ${size + 1}`,
+       order by ${by} ${direction}, delivery_id ${direction}, leg ${legs.direction} limit ${paging.size + 1}`,
         [...where.values],
       ),
     );
-    return pageOf(rows.map(shown), size, {
-      after,
-      cursorOf: (row) => legCursor(order.of(row), row.deliveryId, row.leg),
-      totalCount: async () => {
-        const [row] = await this.#reads.as(organizations, (runner) =>
+    return paging.pageOf(
+      rows.map(shown),
+      (row) => ({ at: timeOf(row), id: row.deliveryId, organizationId: row.organizationId, numbers: [row.leg] }),
+      async () => {
+        const [row] = await this.#reads.as(scope, (runner) =>
           runner.query(`select count(*) as count from legs where ${all}`, values),
         );
         return Number(row.count);
       },
-    });
+    );
   }
 }
 
-interface Order {
-  readonly by: 'requested_at' | 'due_at';
-  readonly is: 'asc' | 'desc';
-  readonly of: (row: LegRecord) => Instant;
+interface LegList extends List {
+  readonly by: 'requested_at' | 'open_due_at' | 'unmet_due_at';
+  readonly timeOf: (row: LegRecord) => Instant;
+  /** Whether legs of one delivery go the other way than time and delivery: so they do in the list's indexes. */
+  readonly isLegReversed: boolean;
 }
+
+const BY_REQUEST: LegList = {
+  ...{ name: 'legs', numbers: 1 },
+  ...{ by: 'requested_at', timeOf: ({ requestedAt }) => requestedAt, isLegReversed: true },
+};
+/** Each is the due time of those that are meant, and null of all others. */
+const [OPEN_BY_DUE_TIME, UNMET_BY_DUE_TIME] = (['open_due_at', 'unmet_due_at'] as const).map(
+  (by): LegList => ({
+    ...{ name: `legs-${by}`, numbers: 1, order: 'OLDEST_FIRST' },
+    ...{ by, timeOf: ({ dueAt }) => dueAt as Instant, isLegReversed: false },
+  }),
+) as [LegList, LegList];
 
 type Times = 'requestedAt' | 'firstAttemptAt' | 'sentAt' | 'dueAt' | 'updatedAt';
 type Stored = Omit<LegRecord, Times> & { readonly [Name in Times]: Date | null };

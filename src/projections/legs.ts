@@ -1,7 +1,7 @@
 import { legStatus } from '../domain/delivery-status.js';
 import type { Channel, ErrorCategory, Instant, Priority, Status } from '../domain/vocabulary.js';
-import { type Column, replacing, upsert } from './columns.js';
-import type { Projection } from './projection.js';
+import { type Column, replacing, rowWriter } from './columns.js';
+import { byAge, type Projection } from './projection.js';
 import { type DeliveryView, type LegMarks, deliveries as stream } from './views.js';
 
 /** One target of a delivery, on its current route: what service levels, dead letters and providers are judged by. */
@@ -90,18 +90,31 @@ const columns: readonly Column<LegRecord>[] = [
   { name: 'complaints', type: 'integer', of: (row) => row.complaints },
   { name: 'opt_outs', type: 'integer', of: (row) => row.optOuts },
   { name: 'updated_at', type: 'timestamptz', of: (row) => row.updatedAt },
+  { name: 'open_due_at', type: 'timestamptz', of: (row) => (isOpen(row) ? row.dueAt : null) },
+  { name: 'unmet_due_at', type: 'timestamptz', of: (row) => (isMet(row) ? null : row.dueAt) },
 ];
+
+/** These two have indexes: of all legs only those with a service level pay for them. */
+const isOpen = ({ status }: LegRecord) => status === 'HELD' || status === 'QUEUED' || status === 'PROCESSING';
+/** Accepted in time, or not wanted any more. */
+const isMet = ({ status, sentAt, dueAt }: LegRecord) =>
+  status === 'CANCELLED' || (dueAt !== null && sentAt !== null && sentAt <= dueAt);
+
 const changing = [
   ...['channel', 'provider', 'destination_id', 'status', 'attempts', 'first_attempt_at', 'sent_at'],
+  ...['open_due_at', 'unmet_due_at'],
   ...['error_category', 'error_code', 'dead_lettered', 'opens', 'clicks', 'complaints', 'opt_outs', 'updated_at'],
 ];
-const write = upsert('legs', columns, ['delivery_id', 'leg'], replacing(...changing));
+const write = rowWriter('legs', columns, ['delivery_id', 'leg'], replacing(...changing));
 
 export const legs: Projection = {
   name: 'legs',
   version: 2,
   tables: ['legs'],
   prefixes: [stream.prefix],
-  statements: ({ deliveries: changes }) =>
-    changes.length === 0 ? [] : [write(changes.flatMap(({ after }) => legRecords(after)))],
+  statements({ deliveries: changes }) {
+    const { added, others } = byAge(changes);
+    const rows = (some: typeof added) => some.flatMap(({ after }) => legRecords(after));
+    return write({ added: rows(added), others: rows(others) });
+  },
 };

@@ -1,9 +1,9 @@
 import type { Instant, Organizations } from '../domain/vocabulary.js';
 import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
+import { BadQuery } from './cursor.js';
 import { COUNTERS, type Contribution, type Counter, contributions } from './dashboard.js';
 import { type Bucket, type BucketSums, type DashboardRow, dashboardRow, numbersOf, SUMS } from './dashboard-query.js';
-import { BadQuery } from './deliveries-query.js';
 import { eachStream, foldedTo, type Past } from './past.js';
 import type { TenantReads } from './tenant-reads.js';
 

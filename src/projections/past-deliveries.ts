@@ -3,7 +3,9 @@ import type { EventCodec } from '../event-store/codec.js';
 import type { EventReader } from '../event-store/event-store.js';
 import { type AttemptRow, attemptsOf } from './attempts.js';
 import { type DeliveryRow, deliveryRow } from './deliveries.js';
-import { type DeliveryFilter, type DeliveryQueries, MAX_PAGE } from './deliveries-query.js';
+import type { DeliveryQueries } from './deliveries-query.js';
+import type { DeliveryFilter } from './delivery-entity.js';
+import { checkedSize, MAX_PAGE, type PageArgs } from './page.js';
 import { eachStream, foldedTo, type Past } from './past.js';
 
 /** One delivery as it was. */
@@ -37,25 +39,29 @@ export class PastDeliveries {
     this.#deliveries = deliveries;
   }
 
-  /** Newest request first. @throws BadQuery for a page size or a cursor that cannot be */
+  /** By the time of the request, the newest first by default. @throws BadQuery for a page that cannot be */
   async list(
     past: Past,
     filter: DeliveryFilter,
     organizations: Organizations,
-    first: number,
-    after: string | null | undefined,
+    { first, after, order }: PageArgs = {},
   ): Promise<PastPage> {
+    const wanted = checkedSize(first);
     const { status, deadLettered, awaitingApproval, approver, ...lasting } = filter;
     const candidates = { ...lasting, requestedBefore: earlier(past.latest, filter.requestedBefore) };
     // Without conditions on what changes, most candidates are wanted.
     const size =
       status || deadLettered != null || awaitingApproval != null || approver != null
         ? MAX_PAGE
-        : Math.min(first + 1, MAX_PAGE);
+        : Math.min(wanted + 1, MAX_PAGE);
     const edges: { cursor: string; node: PastDeliveryRow }[] = [];
     let cursor = after ?? null;
     for (let looked = 0; looked < MOST_STREAMS; ) {
-      const { edges: found, pageInfo } = await this.#deliveries.list(candidates, organizations, size, cursor);
+      const { edges: found, pageInfo } = await this.#deliveries.list(candidates, organizations, {
+        first: size,
+        after: cursor,
+        order,
+      });
       const nodes = await eachStream(
         this.#reader,
         found.map(({ node }) => node),
@@ -66,7 +72,7 @@ export class PastDeliveries {
       );
       for (const [index, node] of nodes.entries()) {
         if (!node || !isWanted(node.row, filter)) continue;
-        if (edges.length === first) return { edges, hasNextPage: true, endCursor: edges.at(-1)?.cursor ?? null };
+        if (edges.length === wanted) return { edges, hasNextPage: true, endCursor: edges.at(-1)?.cursor ?? null };
         edges.push({ cursor: found[index]?.cursor as string, node });
       }
       if (!pageInfo.hasNextPage) return { edges, hasNextPage: false, endCursor: edges.at(-1)?.cursor ?? null };

@@ -2,7 +2,7 @@ import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { Instant } from '../domain/vocabulary.js';
 import { type Decoded, type EventCodec, skippedRevisions } from '../event-store/codec.js';
 import type { EventReader, RecordedEvent } from '../event-store/event-store.js';
-import { BadQuery } from './deliveries-query.js';
+import { BadQuery } from './cursor.js';
 import { type DeliveryView, deliveries } from './views.js';
 
 /** A moment of the log, itself included: by when events were recorded, or by position. */

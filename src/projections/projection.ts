@@ -32,6 +32,15 @@ export interface Changes {
   readonly inbox: readonly Change<InboxView, InboxEvent>[];
 }
 
+/** @returns those whose stream begins in this batch, and the others */
+export function byAge<View, Event extends DomainEvent>(
+  changes: readonly Change<View, Event>[],
+): Record<'added' | 'others', Change<View, Event>[]> {
+  const sorted: Record<'added' | 'others', Change<View, Event>[]> = { added: [], others: [] };
+  for (const change of changes) sorted[change.before ? 'others' : 'added'].push(change);
+  return sorted;
+}
+
 export interface Change<View, Event extends DomainEvent> {
   readonly id: string;
   /** Undefined when the stream begins in this batch. */

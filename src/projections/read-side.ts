@@ -6,7 +6,6 @@ import { AttemptQueries } from './attempts-query.js';
 import { DashboardQueries } from './dashboard-query.js';
 import { DeliveryQueries } from './deliveries-query.js';
 import { DestinationQueries } from './destinations-query.js';
-import type { ProjectionHost } from './host.js';
 import { InboxQueries } from './inbox-query.js';
 import { LegQueries } from './legs-query.js';
 import { ParkedEvents } from './parked-query.js';
@@ -14,6 +13,7 @@ import { type Moment, type Past, pastOf } from './past.js';
 import { PastDashboard } from './past-dashboard.js';
 import { PastDeliveries } from './past-deliveries.js';
 import { PerformanceQueries } from './performance-query.js';
+import type { ProjectionHost } from './runner/host.js';
 import { SuppressionQueries } from './suppressions-query.js';
 import { TenantReads } from './tenant-reads.js';
 

@@ -11,6 +11,3 @@ export const instant = {
   from: (stored: Date | null): Instant | null => stored?.toISOString() ?? null,
   to: (value: unknown): unknown => value,
 };
-
-/** What is no uuid, Postgres would answer with an error instead of nothing. */
-export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);

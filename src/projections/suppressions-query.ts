@@ -1,12 +1,13 @@
-import { Column, Entity, type EntityManager, PrimaryColumn } from 'typeorm';
+import { Column, Entity, type EntityManager, PrimaryColumn, type SelectQueryBuilder } from 'typeorm';
 import type { SuppressionReason } from '../domain/suppression.js';
 import type { Channel, Instant, Organizations } from '../domain/vocabulary.js';
-import { BadQuery, type Page } from './deliveries-query.js';
-import { instant, isUuid } from './scope.js';
+import { sqlOf } from './cursor.js';
+import { type List, type Page, type PageArgs, Paging } from './page.js';
+import { instant } from './scope.js';
 import type { SuppressionRow } from './suppressions.js';
 import type { TenantReads } from './tenant-reads.js';
 
-const MAX_PAGE = 200;
+const LIST: List = { name: 'suppressions' };
 
 @Entity('suppressions')
 export class SuppressionEntity implements SuppressionRow {
@@ -22,7 +23,7 @@ export class SuppressionEntity implements SuppressionRow {
   @Column('boolean') listed!: boolean;
 }
 
-/** The suppression list, the newest first. */
+/** The suppression list, asked. */
 export class SuppressionQueries {
   readonly #reads: TenantReads;
 
@@ -30,53 +31,48 @@ export class SuppressionQueries {
     this.#reads = reads;
   }
 
-  /**
-   * @param first at most 200
-   * @param after the cursor of the last one already seen
-   * @throws BadQuery for a page size or a cursor that cannot be
-   */
+  /** By since when they are there, the newest first by default. @throws BadQuery for a page that cannot be */
   async list(
     organizations: Organizations,
     channel: Channel | undefined,
-    first = 50,
-    after?: string | null,
+    page: PageArgs = {},
   ): Promise<Page<SuppressionRow>> {
-    if (!Number.isInteger(first) || first < 1 || first > MAX_PAGE)
-      throw new BadQuery('first', `must be from 1 to ${MAX_PAGE}`);
-    const start = after ? cursorParts(after) : undefined;
+    const paging = new Paging(LIST, page, organizations);
+    const { direction, beyond } = sqlOf(paging.order);
     const rows = await this.#reads.as(organizations, ({ manager }) => {
-      const page = listed(manager, organizations, channel).orderBy('s.since', 'DESC').addOrderBy('s.id', 'DESC');
-      if (start) page.andWhere('(s.since, s.id) < (:since, :id)', start);
-      return page.limit(first + 1).getMany();
+      const query = listed(manager, organizations, channel).orderBy('s.since', direction).addOrderBy('s.id', direction);
+      if (paging.after)
+        query.andWhere(`(s.since, s.id) ${beyond} (:at, :id)`, { at: paging.after.at, id: paging.after.id });
+      return query.limit(paging.size + 1).getMany();
     });
-    const edges = rows.slice(0, first).map((node) => ({ cursor: cursorOf(node), node }));
-    return {
-      edges,
-      pageInfo: {
-        hasNextPage: rows.length > first,
-        hasPreviousPage: Boolean(after),
-        startCursor: edges[0]?.cursor ?? null,
-        endCursor: edges.at(-1)?.cursor ?? null,
-      },
-      totalCount: () =>
-        this.#reads.as(organizations, ({ manager }) => listed(manager, organizations, channel).getCount()),
-    };
+    return paging.pageOf(
+      rows,
+      ({ since, id, organizationId }) => ({ at: since, id, organizationId }),
+      () => this.#reads.as(organizations, ({ manager }) => listed(manager, organizations, channel).getCount()),
+    );
+  }
+
+  /** Those of these entries that there are, released ones too, the newest first. */
+  async some(organizations: Organizations, ids: readonly string[]): Promise<SuppressionRow[]> {
+    return await this.#reads.as(organizations, ({ manager }) =>
+      within(manager.createQueryBuilder(SuppressionEntity, 's').where('s.id = any(:ids)', { ids }), organizations)
+        .orderBy('s.since', 'DESC')
+        .getMany(),
+    );
   }
 }
 
 function listed(manager: EntityManager, organizations: Organizations, channel: Channel | undefined) {
   const query = manager.createQueryBuilder(SuppressionEntity, 's').where('s.listed');
   if (channel) query.andWhere('s.channel = :channel', { channel });
-  return organizations === 'all'
-    ? query
-    : query.andWhere('s.organizationId = any(:organizations)', { organizations: [...organizations] });
+  return within(query, organizations);
 }
 
-const cursorOf = ({ since, id }: SuppressionRow): string => Buffer.from(`${since} ${id}`).toString('base64url');
-
-function cursorParts(cursor: string): { since: string; id: string } {
-  const [since = '', id = '', ...rest] = Buffer.from(cursor, 'base64url').toString().split(' ');
-  if (Number.isNaN(Date.parse(since)) || !isUuid(id) || rest.length > 0)
-    throw new BadQuery('after', 'is not a cursor of this list');
-  return { since, id };
+function within(query: SelectQueryBuilder<SuppressionEntity>, organizations: Organizations) {
+  if (organizations === 'all') return query;
+  // With one organization its index gives the rows in order; with several it would not.
+  const [only, ...others] = organizations;
+  return others.length === 0 && only !== undefined
+    ? query.andWhere('s.organizationId = :only', { only })
+    : query.andWhere('s.organizationId = any(:organizations)', { organizations: [...organizations] });
 }

@@ -38,12 +38,12 @@ const columns: readonly Column<SuppressionRow>[] = [
   { name: 'by', type: 'text', of: (row) => row.by },
   { name: 'listed', type: 'boolean', of: (row) => row.listed },
 ];
-const changing = ['reason', 'since', 'delivery_id', 'note', 'by', 'listed'];
+const changing = ['address', 'reason', 'since', 'delivery_id', 'note', 'by', 'listed'];
 const write = upsert('suppressions', columns, ['id'], replacing(...changing));
 
 export const suppressions: Projection = {
   name: 'suppressions',
-  version: 1,
+  version: 2,
   tables: ['suppressions'],
   prefixes: [stream.prefix],
   statements: ({ suppressions: changes }) =>

@@ -1,12 +1,15 @@
+import { getEventListeners } from 'node:events';
 import type { SendOutcome } from '../channels/channel.js';
 import { derivedId, newId } from '../commands/ids.js';
-import { type AttemptOutcome, type DeliveryCommand, type Failover, nextAttempt } from '../domain/delivery.js';
+import { nextAttempt } from '../domain/delivery-attempts.js';
+import type { AttemptOutcome, DeliveryCommand, Failover } from '../domain/delivery-commands.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
 import { defaultRetryPolicy, type RetryPolicy, reactionTo } from '../domain/retry-policy.js';
 import { SUPPRESSIBLE } from '../domain/suppression.js';
 import type { ErrorCategory, Failure } from '../domain/vocabulary.js';
 import { type Addressed, type Among, type Suppress, withoutSuppressed } from './addressees.js';
+import { AttemptFiles, failureOfContent, OF_CONTENT, type OpenFile } from './attempt-files.js';
 import type { Verdict } from './breaker.js';
 import { policyInDoubt, type Unanswered } from './doubts.js';
 import type { Pass } from './route-gate.js';
@@ -42,8 +45,9 @@ export interface AttemptPorts {
   readonly suppress?: Suppress;
   /** Where providers reach this instance; without it they are not asked to report. */
   readonly publicUrl?: string;
-  /** Fetches what of a request lies outside the log; left out where nothing does. */
+  /** Fetches what of a request lies outside the log, attachments apart; left out where nothing does. */
   readonly complete?: Complete;
+  readonly openFile?: OpenFile;
 }
 
 /** @throws ContentLost, ContentUnavailable */
@@ -53,6 +57,8 @@ export type Complete = (request: Existing['request'], deliveryId: string) => Pro
 export class Attempts {
   readonly #ports: AttemptPorts;
   readonly #running = new Set<AbortController>();
+  /** As many as were ever needed at once. To make one for each attempt takes longer than all else that is done with it. */
+  readonly #unused: AbortController[] = [];
   #stopping = false;
 
   constructor(ports: AttemptPorts) {
@@ -80,13 +86,15 @@ export class Attempts {
       pass.end(verdictOn(target.failure, pass));
       return await this.#record(work, attempt, outcome, defaultRetryPolicy);
     }
+    let files: AttemptFiles | undefined;
     if (state.request.stored) {
-      const request = await this.#complete(deliveryId, state);
-      if ('category' in request) {
+      const whole = await this.#complete(deliveryId, state);
+      if ('category' in whole) {
         pass.end('neutral');
-        return await this.#record(work, attempt, { kind: 'rejected', failure: request }, target.policy);
+        return await this.#record(work, attempt, { kind: 'rejected', failure: whole }, target.policy);
       }
-      state = { ...state, request };
+      state = { ...state, request: whole.request };
+      files = whole.files;
     }
     const addressed = await this.#addressed(target, state, route.address);
     if (!addressed) {
@@ -105,7 +113,7 @@ export class Attempts {
       if (!mayStart) return false;
     }
     if (!(await work.mayBegin())) return false;
-    const sent = await this.#send(deliveryId, state, leg, target, addressed);
+    const sent = await this.#send(deliveryId, state, leg, target, addressed, files);
     if (!sent) return false;
     report(sent, pass);
     const outcome = outcomeOf(sent);
@@ -121,13 +129,18 @@ export class Attempts {
     for (const controller of this.#running) controller.abort();
   }
 
-  /** The request with all of its content, which only this attempt holds; or why there can be none. */
-  async #complete(deliveryId: string, { request }: Existing): Promise<Existing['request'] | Failure> {
+  /** The request with its content, which only this attempt holds, and its files; or why there can be none. */
+  async #complete(
+    deliveryId: string,
+    { request }: Existing,
+  ): Promise<{ readonly request: Existing['request']; readonly files: AttemptFiles | undefined } | Failure> {
+    const { complete, openFile } = this.#ports;
     try {
-      return (await this.#ports.complete?.(request, deliveryId)) ?? request;
+      const whole = (await complete?.(request, deliveryId)) ?? request;
+      const { stored } = whole;
+      return { request: whole, files: stored && openFile && (await AttemptFiles.open(stored, deliveryId, openFile)) };
     } catch (error) {
-      const { code, message } = error as Error & { readonly code?: string };
-      return { category: 'SYSTEM', code: code === CONTENT_LOST ? code : CONTENT_UNAVAILABLE, message };
+      return failureOfContent(error);
     }
   }
 
@@ -146,8 +159,9 @@ export class Attempts {
     leg: Leg,
     target: Extract<Target, { ok: true }>,
     { config, content }: Addressed,
+    files: AttemptFiles | undefined,
   ): Promise<SendOutcome | undefined> {
-    const controller = new AbortController();
+    const controller = this.#unused.pop() ?? new AbortController();
     const { adapter } = target;
     const ownTimeout = config.timeout;
     const timeoutMs = typeof ownTimeout === 'number' ? ownTimeout : adapter.describe().limits.timeoutMs;
@@ -162,7 +176,7 @@ export class Attempts {
           deliveryId,
           organizationId: request.organizationId,
           config,
-          content,
+          content: files ? files.within(content) : content,
           ...(request.personalization && { personalization: request.personalization }),
           requestedAt,
           ...(request.expiresAt !== undefined && { expiresAt: request.expiresAt }),
@@ -172,14 +186,20 @@ export class Attempts {
         },
         { signal: controller.signal, attemptKey: attemptKey(deliveryId, leg), now: new Date() },
       );
-      return this.#stopping && controller.signal.aborted && outcome.kind === 'rejected' ? undefined : outcome;
+      if (outcome.kind === 'accepted') return outcome;
+      if (this.#stopping && controller.signal.aborted) return undefined;
+      return files?.trouble ? withoutContent(files.trouble) : outcome;
     } catch (error) {
+      if (files?.trouble) return withoutContent(files.trouble);
       this.#ports.onBug(error, deliveryId);
       const detail = `the ${target.provider} channel has a defect: ${(error as Error).name}`;
       return { kind: 'rejected', category: 'SYSTEM', code: 'CHANNEL_DEFECT', detail };
     } finally {
       clearTimeout(timer);
       this.#running.delete(controller);
+      // What still listens would hear of an attempt that is not its own.
+      const { signal } = controller;
+      if (!signal.aborted && getEventListeners(signal, 'abort').length === 0) this.#unused.push(controller);
     }
   }
 
@@ -271,15 +291,19 @@ const FAILS_OVER: ReadonlySet<ErrorCategory> = new Set([
 /** What tells that the other side is not well; of a configured provider also that nobody can use it as it is. */
 const UNWELL: ReadonlySet<ErrorCategory> = new Set(['TEMPORARY', 'NETWORK', 'SYSTEM']);
 const UNUSABLE: ReadonlySet<ErrorCategory> = new Set([...UNWELL, 'AUTHENTICATION', 'CONFIGURATION']);
-/** What another provider could not send either: the content is not at hand. */
-const CONTENT_LOST = 'CONTENT_LOST';
-const CONTENT_UNAVAILABLE = 'CONTENT_UNAVAILABLE';
-const OF_CONTENT: ReadonlySet<string> = new Set([CONTENT_LOST, CONTENT_UNAVAILABLE]);
 /** Defects of ours, calls that we ended ourselves, and addresses that are another provider's. */
-const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED', 'OTHER_PROVIDER']);
+const OUR_OWN: ReadonlySet<string> = new Set(['CHANNEL_DEFECT', 'ABORTED', 'OTHER_PROVIDER', ...OF_CONTENT]);
 
 const verdictOn = ({ category, code }: Pick<Failure, 'category' | 'code'>, { provider }: Pass): Verdict =>
   (provider ? UNUSABLE : UNWELL).has(category) && !OUR_OWN.has(code) ? 'bad' : 'neutral';
+
+/** A message that broke off with its content is none: the other side has not taken it. */
+const withoutContent = ({ category, code, message }: Failure): SendOutcome => ({
+  kind: 'rejected',
+  category,
+  code,
+  detail: message,
+});
 
 function report(sent: SendOutcome, pass: Pass): void {
   const isAccepted = sent.kind === 'accepted';

@@ -1,6 +1,6 @@
 import type { ExecuteResult, Order } from '../commands/executor.js';
 import { eventId } from '../commands/ids.js';
-import type { DeliveryCommand } from '../domain/delivery.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
 import { UndecodableEvent } from '../event-store/codec.js';

@@ -1,5 +1,5 @@
 import { ERASED } from '../commands/deliveries.js';
-import type { DeliveryCommand } from '../domain/delivery.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryState, Leg } from '../domain/delivery-state.js';
 import { deliveryStatus, isClosed } from '../domain/delivery-status.js';
 import type { Failure, Instant } from '../domain/vocabulary.js';

@@ -1,6 +1,6 @@
 import type { ChannelAdapter, LookupOptions, LookupResult, OutgoingMessage } from '../channels/channel.js';
 import { derivedId } from '../commands/ids.js';
-import type { AttemptOutcome, DeliveryCommand } from '../domain/delivery.js';
+import type { AttemptOutcome, DeliveryCommand } from '../domain/delivery-commands.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
 import { attemptKey, type DeliveryState, type Leg } from '../domain/delivery-state.js';
 import { defaultRetryPolicy, type RetryPolicy } from '../domain/retry-policy.js';

@@ -68,6 +68,7 @@ export interface DuePage {
 export class EngineStore {
   readonly #pool: Pool;
   readonly #owner: string;
+  #run: string | undefined;
 
   /** @param owner this instance; the same after a restart, so that it gets its own partitions back at once */
   constructor(pool: Pool, owner: string) {
@@ -97,7 +98,7 @@ export class EngineStore {
 
   /**
    * Takes partitions that are free, expired or this owner's from before; `takeOver` takes them from anybody (a lock has
-   * proved that no other instance can be alive). One whose rows somebody has deleted begins again with the log.
+   * proved that no other instance can be alive), but never what a later run of the same owner has. One whose rows somebody has deleted begins again with the log.
    *
    * @param mine those it holds already
    */
@@ -110,7 +111,7 @@ export class EngineStore {
     const { rows } = await this.#pool.query<{ partition: number; epoch: string; position: string }>(
       `WITH free AS (
          SELECT partition FROM engine_partitions
-         WHERE ($3 OR owner = $1 OR expires_at <= now()) AND partition <> ALL ($4::smallint[])
+         WHERE (CASE WHEN owner = $1 THEN run <= $6 ELSE $3 END OR expires_at <= now()) AND partition <> ALL ($4::smallint[])
          ORDER BY (owner = $1) DESC, partition LIMIT $5 FOR UPDATE SKIP LOCKED),
        emptied AS (
          INSERT INTO engine_deliveries (delivery_id, partition) SELECT ${MARK}, partition FROM free
@@ -118,11 +119,11 @@ export class EngineStore {
        others AS (
          DELETE FROM engine_deliveries WHERE partition IN (SELECT partition FROM emptied))
        UPDATE engine_partitions AS held
-       SET owner = $1, epoch = held.epoch + 1, expires_at = now() + make_interval(secs => $2),
+       SET owner = $1, run = $6, epoch = held.epoch + 1, expires_at = now() + make_interval(secs => $2),
          position = CASE WHEN held.partition IN (SELECT partition FROM emptied) THEN 0 ELSE held.position END
        FROM free WHERE held.partition = free.partition
        RETURNING held.partition, held.epoch::text, held.position::text`,
-      [this.#owner, LEASE_TTL_SECONDS, takeOver, mine, most],
+      [this.#owner, LEASE_TTL_SECONDS, takeOver, mine, most, await this.#runNumber()],
     );
     return rows.map(({ partition, epoch, position }) => ({
       partition,
@@ -267,6 +268,15 @@ export class EngineStore {
       'UPDATE engine_partitions SET expires_at = now() WHERE owner = $1 AND partition = ANY ($2::smallint[])',
       [this.#owner, partitions],
     );
+  }
+
+  /** The number of this run of the instance, greater than that of each run before. */
+  async #runNumber(): Promise<string> {
+    if (this.#run === undefined) {
+      const { rows } = await this.#pool.query<{ run: string }>(`SELECT nextval('engine_runs')::text AS run`);
+      this.#run = rows[0]?.run;
+    }
+    return this.#run as string;
   }
 
   async #renew(client: PoolClient, held: readonly Held[]): Promise<number[]> {

@@ -1,34 +1,34 @@
+import { setMaxListeners } from 'node:events';
 import { derivedId } from '../commands/ids.js';
-import type { DeliveryCommand } from '../domain/delivery.js';
-import type { DeliveryEvent } from '../domain/delivery-events.js';
-import { absent, type DeliveryState, evolve } from '../domain/delivery-state.js';
+import type { DeliveryCommand } from '../domain/delivery-commands.js';
+import type { DeliveryState } from '../domain/delivery-state.js';
 import { isClosed } from '../domain/delivery-status.js';
-import { type EventCodec, skippedRevisions } from '../event-store/codec.js';
-import { type EventReader, LogUnavailable, type RecordedEvent } from '../event-store/event-store.js';
+import type { EventCodec } from '../event-store/codec.js';
+import { type EventReader, LogUnavailable } from '../event-store/event-store.js';
 import type { Among, Suppress } from './addressees.js';
 import { Attempts, type Complete } from './attempt.js';
+import type { OpenFile } from './attempt-files.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
-import { dependencyOutcome, isOver, type Reaction, react } from './delivery-process.js';
+import { isOver, type Reaction, react } from './delivery-process.js';
+import { Dependencies } from './dependencies.js';
 import { Dispatcher, type PoolOptions } from './dispatcher.js';
 import { type Doubt, Doubts, type Unanswered } from './doubts.js';
 import type { EngineLog } from './engine-log.js';
-import { type EngineStore, type Held, PARTITIONS, partitionOf } from './engine-store.js';
+import { type EngineStore, partitionOf } from './engine-store.js';
 import type { GateOptions, GatesParts } from './gates.js';
 import { Leases } from './leases.js';
 import { pause } from './pause.js';
+import { ProcessLoader } from './process-loader.js';
 import { type Process, ProcessTable } from './process-table.js';
 import type { Pass } from './route-gate.js';
 import { Suspensions } from './suspensions.js';
 import type { Targets } from './targets.js';
-import { Tenure } from './tenure.js';
+import type { Tenure } from './tenure.js';
+import { type EngineState, Tenures } from './tenures.js';
 import { WakeQueue } from './wake-queue.js';
 
 const STREAMS = 'delivery-';
-/** How often to look for partitions to take or to give. */
-const BALANCE_EVERY_MS = 1_000;
-/** Between two tries to follow a log that cannot be read. */
-const FOLLOW_AGAIN_MS = 500;
 /** Between two tries of what follows from a state while the log cannot be read. */
 const REACT_AGAIN_MS = 1_000;
 /** Between two looks at a lease that has to be renewed first. */
@@ -65,8 +65,6 @@ export interface EngineOptions extends PoolOptions, GateOptions {
   readonly tryAgainAfterMs?: readonly number[];
 }
 
-export type EngineState = 'stopped' | 'claiming' | 'catching-up' | 'running';
-
 export interface EngineStatus {
   readonly state: EngineState;
   readonly position: bigint;
@@ -96,19 +94,20 @@ export class Engine {
   readonly #doubts: Doubts;
   readonly #suspensions: Suspensions;
   readonly #leases: Leases;
+  readonly #tenures: Tenures;
+  readonly #loader: ProcessLoader;
+  readonly #dependencies: Dependencies;
   readonly #wake: WakeQueue;
   readonly #checkpointer: Checkpointer;
-  readonly #tenures = new Set<Tenure>();
-  readonly #following = new Set<Promise<void>>();
   /** What would have acted while the leases were in doubt. */
   readonly #deferred = new Set<Process>();
   readonly #stop = new AbortController();
-  #state: EngineState = 'stopped';
-  #balancing: Promise<void> | undefined;
 
   constructor(parts: EngineParts, options: EngineOptions) {
     this.#parts = parts;
     this.#options = options;
+    // While the log is out of reach as many wait as there are decisions to store: that is no leak to be warned of.
+    setMaxListeners(0, this.#stop.signal);
     this.#leases = new Leases(parts.store, options.isAlone);
     this.#wake = new WakeQueue(
       (ids) => this.#actOn(ids),
@@ -123,13 +122,14 @@ export class Engine {
     this.#decisions = new Decisions({
       order: parts.order,
       readStream: (streamId) => parts.reader.readStream(streamId),
-      processOf: async (id) => this.#processes.get(id) ?? (await this.#load(id)),
-      isOurs: (id) => this.#leases.has(partitionOf(id)),
+      processOf: async (id) => this.#processes.get(id) ?? (await this.#loader.load(id)),
+      isOurs: (id) => this.#isOurs(id),
       mayStore: (id) => this.#leases.isValid(partitionOf(id)),
       log: parts.log,
       signal: this.#stop.signal,
     });
-    const complete: Complete = (request, id) => parts.codec.complete(request, `${STREAMS}${id}`);
+    const complete: Complete = (request, id) => parts.codec.complete(request, `${STREAMS}${id}`, 'attachments');
+    const openFile: OpenFile = (stored, id) => parts.codec.source(stored, `${STREAMS}${id}`);
     this.#attempts = new Attempts({
       targets: parts.targets,
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
@@ -141,6 +141,7 @@ export class Engine {
       ...(parts.suppress && { suppress: parts.suppress }),
       ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),
       complete,
+      openFile,
     });
     this.#doubts = new Doubts({
       targets: parts.targets,
@@ -160,37 +161,74 @@ export class Engine {
         log: parts.log,
         onRecovered: (process) => {
           // What it waits for may have ended while nobody could tell it.
-          this.#stopWaiting(process);
+          this.#dependencies.forget(process);
           this.#recover(process);
         },
       },
       options.tryAgainAfterMs,
     );
+    this.#loader = new ProcessLoader({
+      streams: STREAMS,
+      reader: parts.reader,
+      codec: parts.codec,
+      processes: this.#processes,
+      suspensions: this.#suspensions,
+      isOurs: (id) => this.#isOurs(id),
+    });
+    this.#dependencies = new Dependencies({
+      processes: this.#processes,
+      isOurs: (id) => this.#isOurs(id),
+      hasAll: () => this.#leases.hasAll(),
+      load: (id) => this.#loader.load(id),
+      stateOf: (id) => this.#loader.stateOf(id),
+      decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
+      order: parts.order,
+      inBackground: (id, work) => this.#inBackground(id, work),
+      drop: (process) => void this.#drop(process),
+      now: () => this.#now(),
+    });
+    this.#tenures = new Tenures({
+      streams: STREAMS,
+      reader: parts.reader,
+      store: parts.store,
+      leases: this.#leases,
+      log: parts.log,
+      stopped: this.#stop.signal,
+      save: () => this.#checkpointer.save(),
+      open: (partitions) => this.#checkpointer.open(partitions),
+      fold: (events, tenure) => this.#loader.fold(events, tenure),
+      onFolded: (process, { isLive }) => (isLive ? this.#act(process) : this.#note(process)),
+      hasTooMuch: () => this.#processes.size > MOST_WHILE_FOLDING,
+      onLive: (tenure) => this.#goLive(tenure),
+      onShare: (partOfAll) => {
+        this.#dispatcher.gates.share = partOfAll;
+      },
+      letGo: (partitions) => this.#letGo(partitions),
+      onLost: (partitions) => this.#lose(partitions),
+    });
     this.#checkpointer = new Checkpointer({
       store: parts.store,
       leases: this.#leases,
       processes: this.#processes,
       log: parts.log,
       intervalMs: options.checkpointIntervalMs,
-      held: () => this.#held(),
+      held: () => this.#tenures.held(),
       load: (ids) => this.#bring(ids),
       onEvict: (id) => this.#wake.delete(id),
       onThrown: (process, error) => this.#suspensions.thrown(process, error),
-      onStored: (process) => this.#lookAgain(process),
-      onAwaited: (waiter, dependency) => this.#inBackground(waiter, () => this.#resolveElsewhere(waiter, dependency)),
+      onStored: (process) => this.#dependencies.lookAgain(process),
+      onAwaited: (waiter, dependency) =>
+        this.#inBackground(waiter, () => this.#dependencies.tellElsewhere(waiter, dependency)),
       onRenewed: () => this.#actOnDeferred(),
-      onLost: (partitions) => this.#lose(partitions),
+      onLost: (partitions) => this.#tenures.lose(partitions),
       onEmptied: () => this.#foldAnew(),
     });
   }
 
   status(): EngineStatus {
-    let position: bigint | undefined;
-    for (const tenure of this.#tenures)
-      if (position === undefined || tenure.position < position) position = tenure.position;
     return {
-      state: this.#state,
-      position: position ?? 0n,
+      state: this.#tenures.state,
+      position: this.#tenures.position,
       partitions: this.#leases.partitions,
       instances: this.#leases.instances,
       inMemory: this.#processes.size,
@@ -220,19 +258,17 @@ export class Engine {
   /** Reads again what it has in memory of deliveries to a person, whose data nobody can read any more. */
   async reconsider(subject: string): Promise<void> {
     for (const process of this.#processes.concerning(subject)) {
-      const stream = await this.#parts.reader.readStream(`${STREAMS}${process.id}`);
-      if (this.#processes.get(process.id) !== process || process.trouble) continue;
+      if (!(await this.#loader.reload(process))) continue;
       this.#callOff(process);
-      this.#processes.refold(process, stream, this.#parts.codec);
-      if (this.#isLive(process.partition)) this.#act(process);
+      if (this.#tenures.isLive(process.partition)) this.#act(process);
     }
   }
 
   /** Returns at once; `status()` tells when it runs. */
   start(): void {
-    this.#state = 'claiming';
     this.#dispatcher.gates.start();
-    this.#balancing = this.#balance();
+    this.#checkpointer.start();
+    this.#tenures.start();
   }
 
   /** Takes no new attempt, waits for those under way, stores where it stands and gives its partitions back. */
@@ -247,77 +283,33 @@ export class Engine {
     clearTimeout(deadline);
     this.#stop.abort();
     this.#wake.stop();
-    for (const tenure of this.#tenures) tenure.end();
-    await this.#balancing;
-    await Promise.all(this.#following);
+    await this.#tenures.end();
     await this.#checkpointer.stop();
-    await this.#leaveAll();
-    this.#state = 'stopped';
+    await this.#tenures.leave();
   }
 
-  async #leaveAll(): Promise<void> {
-    await this.#checkpointer.save();
-    try {
-      await this.#parts.store.release(this.#leases.partitions);
-      await this.#parts.store.leave();
-    } catch (error) {
-      this.#parts.log.warn('the leases could not be released', { err: error });
+  /** Somebody has emptied the table of timers: all of it is in the log. */
+  async #foldAnew(): Promise<void> {
+    this.#parts.log.warn('the table engine_deliveries was emptied: it is made again from the log');
+    for (const process of this.#processes.of(new Set(this.#leases.partitions))) {
+      this.#processes.touch(process);
+      process.hasLookedAgain = false;
     }
+    await this.#tenures.rewind();
   }
 
-  async #balance(): Promise<void> {
-    this.#checkpointer.start();
-    let isFailing = false;
-    while (!this.#stop.signal.aborted) {
-      try {
-        const claims = await this.#leases.claim();
-        this.#dispatcher.gates.share = Math.max(1, this.#leases.partitions.length) / PARTITIONS;
-        if (claims.length > 0) this.#take(new Tenure(claims));
-        else if (this.#state === 'claiming') this.#state = 'running';
-        await this.#giveSurplus();
-        isFailing = false;
-      } catch (error) {
-        if (!isFailing) this.#parts.log.warn('the engine cannot claim its partitions yet', { err: error });
-        isFailing = true;
-      }
-      await pause(BALANCE_EVERY_MS, this.#stop.signal);
-    }
-  }
-
-  #take(tenure: Tenure): void {
-    this.#parts.log.info('partitions taken', { partitions: [...tenure.partitions] });
-    if (this.#state === 'claiming') this.#state = 'catching-up';
-    this.#tenures.add(tenure);
-    const following = this.#follow(tenure).finally(() => {
-      // At a shutdown it stays until its last checkpoint.
-      if (tenure.partitions.size === 0) this.#tenures.delete(tenure);
-      this.#following.delete(following);
-      this.#seeWhetherAllRun();
-    });
-    this.#following.add(following);
-  }
-
-  /** Gives away what is beyond this instance's share, once no attempt is under way there. */
-  async #giveSurplus(): Promise<void> {
-    const leaving = new Set(this.#leases.leaveSurplus());
-    for (const process of this.#processes.of(leaving)) {
+  /** Nothing new begins in them. */
+  #letGo(partitions: ReadonlySet<number>): ReadonlySet<number> {
+    const free = new Set(partitions);
+    for (const process of this.#processes.of(partitions)) {
       this.#callOff(process);
-      if (process.busy.size > 0) leaving.delete(process.partition);
+      if (process.busy.size > 0) free.delete(process.partition);
     }
-    if (leaving.size === 0) return;
-    await this.#checkpointer.save();
-    const given = [...leaving];
-    this.#lose(given);
-    await this.#parts.store.release(given);
-    this.#parts.log.info('partitions given to other instances', { partitions: given });
+    return free;
   }
 
-  /** They are another instance's now, or will be. */
-  #lose(partitions: readonly number[]): void {
-    const lost = new Set(partitions);
-    this.#leases.drop(partitions);
-    for (const tenure of this.#tenures) for (const partition of lost) tenure.lose(partition);
-    for (const process of this.#processes.of(lost)) {
+  #lose(partitions: ReadonlySet<number>): void {
+    for (const process of this.#processes.of(partitions)) {
       this.#callOff(process);
       this.#processes.remove(process);
       this.#suspensions.forget(process);
@@ -326,77 +318,18 @@ export class Engine {
     }
   }
 
-  #held(): Held[] {
-    const held: Held[] = [];
-    for (const { partitions, position } of this.#tenures)
-      for (const partition of partitions) held.push({ partition, epoch: this.#leases.epochOf(partition), position });
-    return held;
+  #goLive({ partitions, position }: Tenure): void {
+    const processes = this.#processes.of(partitions);
+    this.#parts.log.info('engine runs', { open: processes.length, position: position.toString() });
+    for (const process of processes) this.#act(process);
   }
 
-  /** Folds what happens in a tenure's partitions for as long as they are held, whatever becomes of the log meanwhile. */
-  async #follow(tenure: Tenure): Promise<void> {
-    const over = AbortSignal.any([tenure.over, this.#stop.signal]);
-    const prefixes =
-      tenure.partitions.size === PARTITIONS
-        ? [STREAMS]
-        : [...tenure.partitions].map((partition) => STREAMS + partition.toString(16));
-    let isOpened = false;
-    while (!over.aborted) {
-      const signal = AbortSignal.any([over, tenure.beginPass()]);
-      try {
-        if (!isOpened) await this.#checkpointer.open([...tenure.partitions]);
-        isOpened = true;
-        for await (const batch of this.#parts.reader.subscribe({ after: tenure.position, prefixes, signal })) {
-          const changed = await this.#fold(batch.events, tenure);
-          if (signal.aborted) break;
-          tenure.position = batch.position;
-          for (const process of changed) tenure.isLive ? this.#act(process) : this.#drop(process);
-          if (!tenure.isLive && batch.caughtUp) this.#goLive(tenure);
-          if (this.#processes.size > MOST_WHILE_FOLDING && !tenure.isLive) await this.#checkpointer.save();
-        }
-      } catch (error) {
-        if (!signal.aborted)
-          this.#parts.log.warn('the engine cannot follow the log; it will try again', { err: error });
-      }
-      // What was folded but not acted upon is found when it has caught up again.
-      tenure.isLive = false;
-      await pause(FOLLOW_AGAIN_MS, over);
-    }
-  }
-
-  /** Somebody has emptied the table of timers: all of it is in the log. */
-  async #foldAnew(): Promise<void> {
-    this.#parts.log.warn('the table engine_deliveries was emptied: it is made again from the log');
-    for (const tenure of this.#tenures) {
-      tenure.rewind();
-      for (const process of this.#processes.of(tenure.partitions)) {
-        this.#processes.touch(process);
-        process.hasLookedAgain = false;
-      }
-    }
-    await this.#parts.store.restart(this.#held());
-  }
-
-  #goLive(tenure: Tenure): void {
-    tenure.isLive = true;
-    const processes = this.#processes.of(tenure.partitions);
-    this.#seeWhetherAllRun();
-    this.#parts.log.info('engine runs', { open: processes.length, position: tenure.position.toString() });
-    for (const process of processes) {
-      this.#declareDoubts(process);
-      this.#act(process);
-    }
-  }
-
-  /** Also when what was not there yet is another instance's now. */
-  #seeWhetherAllRun(): void {
-    if (this.#state === 'catching-up' && [...this.#tenures].every(({ isLive }) => isLive)) this.#state = 'running';
-  }
-
-  /** An attempt without an outcome that no running process makes: its provider may or may not have had the call. */
-  #declareDoubts(process: Process): void {
-    const { state, id, busy } = process;
-    if (process.trouble || state.tag === 'absent') return;
+  /**
+   * An attempt without an outcome that no running process makes: its provider may or may not have had the call. Found
+   * at a take-over, and later when the former owner's words reach the log late.
+   */
+  #declareDoubts(process: Process, state: Exclude<DeliveryState, { tag: 'absent' }>): void {
+    const { id, busy } = process;
     for (const leg of state.legs) {
       if (leg.progress.tag !== 'attempting' || busy.has(leg.leg)) continue;
       busy.add(leg.leg);
@@ -412,80 +345,18 @@ export class Engine {
     if (!this.#stop.signal.aborted && this.#processes.get(process.id) === process) this.#recover(process);
   }
 
-  async #fold(events: readonly RecordedEvent[], tenure: Tenure): Promise<Set<Process>> {
-    const changed = new Set<Process>();
-    for (const recorded of events) {
-      const id = recorded.streamId.slice(STREAMS.length);
-      const partition = partitionOf(id);
-      // What comes once more was folded, and may have left memory since, with a row.
-      if (!tenure.partitions.has(partition) || recorded.position <= tenure.position) continue;
-      // Not in memory and not its first event: it was put aside until due, or had ended. A new one has no row, unless
-      // somebody has been here before.
-      const process =
-        this.#processes.get(id) ??
-        (recorded.revision === 0 ? this.#processes.add(id, !tenure.isLive) : await this.#load(id));
-      // Given away or taken while it was read.
-      if (!tenure.partitions.has(partition)) continue;
-      this.#foldOne(process, recorded);
-      changed.add(process);
-    }
-    return changed;
-  }
-
-  #foldOne(process: Process, recorded: RecordedEvent): void {
-    if (process.trouble) {
-      this.#suspensions.offered(process, recorded);
-      return;
-    }
-    try {
-      this.#processes.fold(process, this.#parts.codec.decode<DeliveryEvent>(recorded).event, recorded.revision);
-    } catch (error) {
-      this.#suspensions.thrown(process, error, recorded);
-    }
-  }
-
-  async #load(id: string): Promise<Process> {
-    const events = await this.#read(id);
-    const process = this.#processes.get(id) ?? this.#processes.add(id, true);
-    const skipped = skippedRevisions(events);
-    for (const recorded of events) if (!skipped.has(recorded.revision)) this.#foldOne(process, recorded);
-    // Another instance's by now: nothing of it is to be stored here.
-    if (!this.#leases.has(process.partition)) this.#processes.remove(process);
-    return process;
-  }
-
-  async #read(id: string): Promise<RecordedEvent[]> {
-    const read = this.#processes.beginRead(id);
-    try {
-      for (;;) {
-        const events = await this.#parts.reader.readStream(`${STREAMS}${id}`);
-        if (!read.isStale) return events;
-        read.isStale = false;
-      }
-    } finally {
-      this.#processes.endRead(id, read);
-    }
-  }
-
   /** From outside the flow of events. */
   #recover(process: Process): void {
-    if (!this.#isLive(process.partition)) return;
-    this.#declareDoubts(process);
-    this.#act(process);
+    if (this.#tenures.isLive(process.partition)) this.#act(process);
   }
 
   /** Into memory, and where the engine acts, into action. */
   async #bring(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
-      if (!this.#leases.has(partitionOf(id))) continue;
+      if (!this.#isOurs(id)) continue;
       // Also what is in memory already: it may have been read only to see whether it had ended.
-      this.#recover(this.#processes.get(id) ?? (await this.#load(id)));
+      this.#recover(this.#processes.get(id) ?? (await this.#loader.load(id)));
     }
-  }
-
-  #isLive(partition: number): boolean {
-    for (const { partitions, isLive } of this.#tenures) if (partitions.has(partition)) return isLive;
-    return false;
   }
 
   #actOn(ids: readonly string[]): void {
@@ -503,24 +374,32 @@ export class Engine {
     for (const process of deferred) this.#act(process);
   }
 
+  /** Where the head is not reached yet nothing is begun; those that wait elsewhere for its end are not to miss it. */
+  #note(process: Process): void {
+    if (!process.trouble) this.#dependencies.tell(process);
+    this.#drop(process);
+  }
+
   #act(process: Process): void {
     const { id, state, busy, partition } = process;
     if (process.trouble || state.tag === 'absent' || this.#stop.signal.aborted) return;
     // Lost meanwhile, and perhaps taken again: there is another process for it then.
     if (this.#processes.get(id) !== process) return;
+    // It may have ended although nothing may begin here any more, and others wait here for that.
+    this.#dependencies.tell(process);
     if (!this.#leases.isOpen(partition)) {
       if (this.#leases.has(partition)) this.#deferred.add(process);
       return;
     }
-    for (const waiter of this.#processes.waitersOf(id)) this.#resolveDependency(waiter, id, state);
     if (this.#drop(process)) return;
     if (process.revision < process.decided) return;
 
+    this.#declareDoubts(process, state);
     const reaction = this.#reactionOf(process);
     if (!reaction) return;
     if (reaction.wakeAt === undefined) this.#wake.delete(id);
     else this.#wake.set(id, Date.parse(reaction.wakeAt));
-    for (const dependency of reaction.awaits) this.#awaitEnd(id, dependency);
+    for (const dependency of reaction.awaits) this.#dependencies.awaitEnd(id, dependency);
     for (const leg of reaction.attempts) {
       busy.add(leg.leg);
       const waiting = this.#dispatcher.add(state, leg, (pass) => this.#attempt(process, leg.leg, pass));
@@ -550,7 +429,7 @@ export class Engine {
     this.#callOff(process);
     if (busy.size > 0 || !isOver(state)) return false;
     this.#wake.delete(id);
-    this.#stopWaiting(process);
+    this.#dependencies.forget(process);
     // Whoever waits for it elsewhere is told with the next checkpoint.
     if (!stored && !process.hasTroubleRow && this.#leases.hasAll()) this.#processes.remove(process);
     // When an attempt has ended without an outcome, nothing else tells the checkpoint.
@@ -610,70 +489,6 @@ export class Engine {
     this.#act(process);
   }
 
-  #stopWaiting({ id, state }: Process): void {
-    if (state.tag === 'absent') return;
-    for (const dependency of state.request.dependsOn ?? []) this.#processes.stopWaiting(id, dependency);
-  }
-
-  #awaitEnd(waiter: string, dependency: string): void {
-    if (this.#processes.isWaiting(waiter, dependency)) return;
-    this.#processes.startWaiting(waiter, dependency);
-    void this.#inBackground(waiter, () => this.#lookAt(waiter, dependency));
-  }
-
-  async #lookAt(waiter: string, dependency: string): Promise<void> {
-    if (!this.#leases.has(partitionOf(dependency))) {
-      this.#resolveDependency(waiter, dependency, await this.#stateOf(dependency));
-      return;
-    }
-    const process = this.#processes.get(dependency) ?? (await this.#load(dependency));
-    // One in trouble may turn out to have ended otherwise.
-    if (!process.trouble) this.#resolveDependency(waiter, dependency, process.state);
-    this.#drop(process);
-  }
-
-  /**
-   * What it depends on may be another instance's, which looks for waiting rows when that has ended. If it did so before
-   * there was one, the end is in the log by now.
-   */
-  #lookAgain(process: Process): void {
-    if (process.hasLookedAgain || process.state.tag !== 'held' || this.#leases.hasAll()) return;
-    process.hasLookedAgain = true;
-    for (const dependency of process.state.holds.dependencies) {
-      if (this.#leases.has(partitionOf(dependency))) continue;
-      void this.#inBackground(process.id, async () =>
-        this.#resolveDependency(process.id, dependency, await this.#stateOf(dependency)),
-      );
-    }
-  }
-
-  #resolveDependency(waiter: string, dependency: string, state: DeliveryState): void {
-    const outcome = dependencyOutcome(state);
-    if (!outcome) return;
-    this.#processes.stopWaiting(waiter, dependency);
-    const command = { type: 'ResolveDependency', now: this.#now(), deliveryId: dependency, ...outcome } as const;
-    const commandId = derivedId(waiter, `dependency/${dependency}`);
-    void this.#inBackground(waiter, () => this.#decisions.store(waiter, command, commandId));
-  }
-
-  /** For a delivery of another instance: what is decided follows from the log alone, so anybody may write it down. */
-  async #resolveElsewhere(waiter: string, dependency: string): Promise<void> {
-    const state = this.#processes.get(dependency)?.state ?? (await this.#stateOf(dependency));
-    const outcome = dependencyOutcome(state);
-    if (!outcome || state.tag === 'absent') return;
-    const { organizationId } = state.request;
-    await this.#parts.order({
-      id: waiter,
-      command: { type: 'ResolveDependency', now: this.#now(), deliveryId: dependency, ...outcome },
-      envelope: { organizationId, commandId: derivedId(waiter, `dependency/${dependency}`), actor: 'engine' },
-    });
-  }
-
-  async #stateOf(id: string): Promise<DeliveryState> {
-    const events = await this.#parts.reader.readStream(`${STREAMS}${id}`);
-    return this.#parts.codec.fold<DeliveryState, DeliveryEvent>(events, evolve, absent);
-  }
-
   /**
    * Tried until the log answers, as nothing else would come back to it. What is cut off by a shutdown is done again at
    * the next start; anything else is a defect, and is said.
@@ -692,6 +507,10 @@ export class Engine {
         this.#parts.log.warn('a reaction waits for the log', { deliveryId, err: error });
         await pause(REACT_AGAIN_MS, this.#stop.signal);
       }
+  }
+
+  #isOurs(deliveryId: string): boolean {
+    return this.#leases.has(partitionOf(deliveryId));
   }
 
   #isExpired(state: DeliveryState): boolean {

@@ -79,12 +79,16 @@ export class SuspensionQueries implements SuspensionList {
     return rows.map(suspension)[0];
   }
 
-  async list(most: number, after?: { readonly suspendedAt: string; readonly id: string }): Promise<Suspension[]> {
+  async list(
+    most: number,
+    direction: 'asc' | 'desc',
+    after?: { readonly at: Instant; readonly id: string },
+  ): Promise<Suspension[]> {
     const { rows } = await this.#pool.query<Row>(
-      `SELECT ${COLUMNS} FROM engine_suspensions
-       WHERE suspended_at IS NOT NULL AND ($1::timestamptz IS NULL OR (suspended_at, delivery_id) > ($1, $2::uuid))
-       ORDER BY suspended_at, delivery_id LIMIT $3`,
-      [after?.suspendedAt ?? null, after?.id ?? null, most],
+      `SELECT ${COLUMNS} FROM engine_suspensions WHERE suspended_at IS NOT NULL
+         AND ($1::timestamptz IS NULL OR (suspended_at, delivery_id) ${direction === 'asc' ? '>' : '<'} ($1, $2::uuid))
+       ORDER BY suspended_at ${direction}, delivery_id ${direction} LIMIT $3`,
+      [after?.at ?? null, after?.id ?? null, most],
     );
     return rows.map(suspension);
   }

@@ -22,7 +22,7 @@ export interface Access {
  * - `accessOf` and `organizationFor` (src/graphql/request-context.ts): somebody else's delivery, destination, organization,
  * - `authenticated` (src/graphql/request-context.ts): credentials that are not valid,
  *
- * and is made in src/app.module.ts. Implementations must return at once, never throw, and bound what they keep: who is
+ * and is made in src/app/app.module.ts. Implementations must return at once, never throw, and bound what they keep: who is
  * denied decides how often they are called.
  */
 export interface AccessLog {

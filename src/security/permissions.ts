@@ -92,6 +92,7 @@ export const OPERATIONS: Readonly<Record<string, Requirement>> = {
   'Mutation.suppressAddress': needs('MODIFY_DELIVERY'),
   'Mutation.releaseAddress': sensitive('MODIFY_DELIVERY'),
   'Mutation.rebuildProjection': sensitive('installation'),
+  'Mutation.rebuildProjections': sensitive('installation'),
   'Mutation.verifyProjection': sensitive('installation'),
   'Mutation.rollbackProjection': sensitive('installation'),
   'Mutation.cancelRebuild': sensitive('installation'),

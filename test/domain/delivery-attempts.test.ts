@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DeliveryCommand } from '../../src/domain/delivery.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import { deliveryStatus, holdsOf, legStatus } from '../../src/domain/delivery-status.js';
 import { retryPolicy } from '../../src/domain/retry-policy.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DeliveryCommand } from '../../src/domain/delivery.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import { attemptKey } from '../../src/domain/delivery-state.js';
 import { deliveryStatus } from '../../src/domain/delivery-status.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Failover } from '../../src/domain/delivery.js';
+import type { Failover } from '../../src/domain/delivery-commands.js';
 import type { AttemptRef, DeliveryEvent } from '../../src/domain/delivery-events.js';
 import {
   at,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DeliveryCommand } from '../../src/domain/delivery.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { DeliveryEvent } from '../../src/domain/delivery-events.js';
 import { deliveryStatus, holdsOf } from '../../src/domain/delivery-status.js';
 import { at, cancelledBy, existing, failure, given, OTHER_DELIVERY, requested } from '../support/deliveries.js';

@@ -10,9 +10,9 @@ import {
 
 const [EARLIER, NOW, LATER] = ['2026-03-02T12:00:00.000Z', '2026-03-02T12:10:00.000Z', '2026-03-03T12:00:00.000Z'];
 const offer = {
-  ...{ organizationId: 'hospital-001', subject: 'person:ada', deliveryId: 'd-1', place: '1.a', expiresAt: LATER },
+  ...{ organizationId: 'hospital-001', subject: 'person:ada', deliveryId: 'd-1', expiresAt: LATER },
   files: [{ name: 'report.pdf', contentType: 'application/pdf', bytes: 7 }],
-  fileKey: 'a2V5',
+  stored: [{ path: 'files.0', key: 'k-1', hash: 'ab', size: 23, salt: '00', until: 1_772_539_200 }],
 };
 const offered = (more = {}): DownloadEvent => ({
   type: 'DownloadOffered',
@@ -69,8 +69,27 @@ describe('a download', () => {
     const locked = [offered(), ...times(10, refused)];
     expect(when(locked)).toEqual(is('locked'));
     expect(when(locked, { type: 'RefuseDownload' })).toEqual({ ok: true, events: [] });
-    const { files: _, fileKey: __, ...erased } = offer;
+    const { files: _, ...erased } = offer;
     expect(when([{ type: 'DownloadOffered', at: EARLIER, data: erased }])).toEqual(is('erased'));
+  });
+
+  it('of a provider of storage ends with its time and with the person, and is not served here', () => {
+    const { stored: _, ...linked } = { ...offer, provider: 's3' };
+    const url = 'https://bucket.s3.eu-central-1.amazonaws.com/report.pdf?X-Amz-Signature=0';
+    const data = { ...linked, files: [{ name: 'report.pdf', contentType: 'application/pdf', bytes: 7, url }] };
+    const event: DownloadEvent = { type: 'DownloadOffered', at: EARLIER, data };
+    const condition = (given: DownloadEvent, now: string) => {
+      const state = fold([given]);
+      return state.tag === 'offered' && conditionOf(state, now);
+    };
+    expect(condition(event, NOW)).toBe('open');
+    expect(condition(event, LATER)).toBe('expired');
+    const { files: __, ...erased } = data;
+    expect(condition({ ...event, data: erased }, NOW)).toBe('erased');
+    expect(when([event])).toMatchObject({
+      ok: false,
+      rejection: { code: 'NOT_FOUND', message: expect.stringContaining('s3') },
+    });
   });
 
   it('says how it is, and cannot be accessed before it is offered', () => {

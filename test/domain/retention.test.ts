@@ -5,6 +5,7 @@ import {
   keptSince,
   keptSubject,
   keptWith,
+  personOf,
   type RetentionClass,
   retention,
 } from '../../src/domain/retention.js';
@@ -94,5 +95,11 @@ describe('the time', () => {
     expect(group).toBe('kept:2026-11-22:phi:group:g');
     expect(keptWith(group, 'person:p')).toBe('kept:2026-11-22:phi:person:p');
     expect(keptWith('group:g', 'person:p')).toBe('person:p');
+    expect(['kept:2026-11-22:phi:person:p', 'person:p', group, 'destination:d'].map(personOf)).toEqual([
+      'person:p',
+      'person:p',
+      undefined,
+      undefined,
+    ]);
   });
 });

@@ -1,5 +1,5 @@
 import { createClient } from 'graphql-ws';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import WebSocket from 'ws';
 import { deliveryIdForKey } from '../../src/commands/ids.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/webhook-receiver.js';
@@ -278,6 +278,80 @@ describe('reading', () => {
     expect(await api.refusal('{ deliveries(first: 201) { totalCount } }')).toEqual([
       { code: 'BAD_USER_INPUT', paths: ['first'] },
     ]);
+  });
+
+  it('goes through lists from either end, and takes no cursor of the other order', { timeout: 60_000 }, async () => {
+    const whose = { organizationId: 'both-ends' };
+    const made: string[] = [];
+    for (let n = 0; n < 5; n++) made.push((await api.request({ ...whose, to: [hook()] })).id);
+    for (const id of made) await api.until(id, 'DELIVERED');
+    const then = new Date().toISOString();
+    const ofThem = `filter: { organizationId: "${whose.organizationId}" }`;
+    for (const [list, keys, args] of [
+      ['deliveries', 'id', ofThem],
+      ['deliveries', 'id', `${ofThem}, asOf: { at: "${then}" }`],
+      ['complianceReport', 'deliveryId', ofThem],
+      ['attempts', 'id', ofThem],
+      ['legs', 'deliveryId leg', ofThem],
+      ['auditTrail', 'index', `filter: { organizationId: "${whose.organizationId}", to: "${then}" }`],
+    ] as const) {
+      const page = async (order: string, first: number, after: string | null) => {
+        const query = `query ($after: String) { list: ${list}(${args}, order: ${order}, first: ${first}, after: $after) {
+          edges { node { ${keys} } } pageInfo { hasNextPage endCursor } } }`;
+        type Answer = {
+          list: { edges: { node: object }[]; pageInfo: { hasNextPage: boolean; endCursor: string | null } };
+        };
+        return (await waybill.ask<Answer>(query, { after })).list;
+      };
+      const bothWays = async () => {
+        const newest = await page('NEWEST_FIRST', 50, null);
+        const begin = await page('OLDEST_FIRST', 3, null);
+        const rest = await page('OLDEST_FIRST', 50, begin.pageInfo.endCursor);
+        expect(newest.edges.length, list).toBeGreaterThanOrEqual(5);
+        expect([...begin.edges, ...rest.edges], list).toEqual(newest.edges.toReversed());
+        expect([begin.pageInfo.hasNextPage, rest.pageInfo.hasNextPage], list).toEqual([true, false]);
+        return begin.pageInfo.endCursor;
+      };
+      // The audit trail comes behind the log.
+      await vi.waitFor(bothWays, { timeout: 20_000, interval: 200 });
+      const other = `{ ${list}(${args}, order: NEWEST_FIRST, after: "${await bothWays()}") { edges { cursor } } }`;
+      expect([list, await api.refusal(other)]).toEqual([list, [{ code: 'BAD_USER_INPUT', paths: ['after'] }]]);
+    }
+    for (const list of ['suppressions', 'deadLetters', 'slaLegs', 'attemptsInDoubt', 'suspendedDeliveries'])
+      for (const order of ['NEWEST_FIRST', 'OLDEST_FIRST'])
+        await waybill.ask(`{ ${list}(${list === 'slaLegs' ? 'what: BREACHED, ' : ''}order: ${order}) { totalCount } }`);
+    await waybill.ask(`{ disposals(organizationId: "${ORGANIZATION}", order: OLDEST_FIRST) { cursor } }`);
+  });
+
+  it('has rows of aggregates in the order that is asked for', async () => {
+    for (const organizationId of ['few', 'more', 'more'])
+      await api.until((await api.request({ organizationId, to: [hook()] })).id, 'DELIVERED');
+    const days = (from: number) => new Date(Date.now() + from * 86_400_000).toISOString();
+    const span = `from: "${days(-30)}", to: "${days(1)}"`;
+    const totals = async (direction: string) => {
+      const { sla } = await waybill.ask<{ sla: { organizationId: string; total: number }[] }>(
+        `{ sla(${span}, orderBy: [{ field: TOTAL, direction: ${direction} }]) { organizationId total } }`,
+      );
+      return sla.map(({ total }) => total);
+    };
+    const rising = await totals('ASC');
+    expect(new Set(rising).size).toBeGreaterThan(1);
+    expect(rising).toEqual(rising.toSorted((one, other) => one - other));
+    expect(await totals('DESC')).toEqual(rising.toReversed());
+    for (const [query, field] of [
+      ['dashboard', 'AVERAGE_DELIVERY_MS'],
+      ['providerPerformance', 'SUCCESS_RATE'],
+      ['deliveryPerformance', 'PROVIDER'],
+      ['engagement', 'OPEN_RATE'],
+    ] as const) {
+      const by = `orderBy: [{ field: ${field} }, { field: CHANNEL, direction: DESC }]`;
+      const answer = await waybill.ask<Record<string, object[]>>(`{ ${query}(${span}, ${by}) { channel } }`);
+      expect([query, answer[query]]).toEqual([query, expect.arrayContaining([{ channel: 'WEBHOOK' }])]);
+      const six = `orderBy: [${'{ field: CHANNEL } '.repeat(6)}]`;
+      expect(await api.refusal(`{ ${query}(${span}, ${six}) { channel } }`)).toEqual([
+        { code: 'BAD_USER_INPUT', paths: ['orderBy'] },
+      ]);
+    }
   });
 
   interface Page {

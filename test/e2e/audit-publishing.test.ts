@@ -2,10 +2,10 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GetObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type CheckpointChannelSettings, checkpointChannels } from '../../src/app/checkpoint-channel.js';
 import { parseCheckpoint } from '../../src/audit/checkpoint.js';
 import { problemWith, verifierOf } from '../../src/audit/signed-note.js';
 import { createChannels } from '../../src/channels/registry.js';
-import { type CheckpointChannelSettings, checkpointChannels } from '../../src/checkpoint-channel.js';
 import { loadConfig } from '../../src/platform/config.js';
 import { temporaryFolder } from '../support/logs.js';
 import { type S3Peer, startS3 } from '../support/peers/s3.js';
@@ -79,6 +79,10 @@ test('checkpoints are published where nobody can change them', { timeout: 180_00
   const nameOf = ({ note, treeSize }: Made['made']) =>
     `audit/${parseCheckpoint(note).origin.replace('waybill.log/', '')}-checkpoint-${treeSize}.txt`;
   await expect.poll(async () => (await objects())[nameOf(first)], POLL).toBe(first.note);
+  // The two files of a checkpoint are put one after the other.
+  const keysOf = (stored: Record<string, string>) =>
+    Object.entries(stored).find(([name]) => name.endsWith('-public-keys.txt'))?.[1];
+  await expect.poll(async () => keysOf(await objects()), POLL).toMatch(/./);
   const puts = s3.front.received.filter(({ method }) => method === 'PUT');
   expect(puts.length).toBeGreaterThan(1);
   const days = (until: unknown) => (Date.parse(String(until)) - Date.now()) / 86_400_000;
@@ -86,8 +90,7 @@ test('checkpoints are published where nobody can change them', { timeout: 180_00
     expect(headers['x-amz-object-lock-mode']).toBe('COMPLIANCE');
     expect(days(headers['x-amz-object-lock-retain-until-date'])).toBeCloseTo(365, 1);
   }
-  const stored = Object.entries(await objects());
-  const keys = (stored.find(([name]) => name.endsWith('-public-keys.txt'))?.[1] ?? '').trim().split('\n');
+  const keys = (keysOf(await objects()) ?? '').trim().split('\n');
   expect(problemWith(parseCheckpoint(first.note).parsed, keys.map(verifierOf))).toBeUndefined();
 
   const subjects = () => smtp.received.map(({ mail: { subject } }) => subject);

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startS3 } from '../support/peers/s3.js';
 import { startWaybill, type WaybillProcess } from '../support/waybill-process.js';
 import { client } from './journeys.js';
 
@@ -149,12 +150,59 @@ describe('a link', () => {
     await api.until(id, 'DELIVERED');
     const link = waybill.url + (await downloadOf(id)).files[0]?.url;
     expect(await (await fetch(link)).text()).toBe('between us');
-    await waybill.ask(
-      'mutation { eraseSubject(organizationId: "hospital-001", recipient: { channel: IN_APP, address: "kim" }, reason: "asked for") { keysDestroyed } }',
+    const kim = 'organizationId: "hospital-001", recipient: { channel: IN_APP, address: "kim" }';
+    const accesses = [{ outcome: 'SERVED', file: 0, isCounted: true, address: '127.0.0.1' }];
+    const { subjectReport } = await waybill.ask<{ subjectReport: { subject: string } }>(
+      `{ subjectReport(${kim}) { subject deliveries { edges { node { id downloadAccesses { outcome file isCounted address } } } } } }`,
     );
+    expect(subjectReport).toMatchObject({ deliveries: { edges: [{ node: { id, downloadAccesses: accesses } }] } });
+    const query = new URLSearchParams({ organizationId: 'hospital-001', subject: subjectReport.subject });
+    const exported = await fetch(`${waybill.url}/export/subject-report.jsonl?${query}`, {
+      headers: { authorization: `Bearer ${waybill.adminKey}` },
+    });
+    expect(JSON.parse((await exported.text()).split('\n')[0] as string)).toMatchObject({
+      ...{ kind: 'delivery', id, downloadAccesses: accesses },
+    });
+    await waybill.ask(`mutation { eraseSubject(${kim}, reason: "asked for") { keysDestroyed } }`);
     expect((await fetch(link)).status).toBe(410);
     expect(await downloadOf(id)).toMatchObject({ condition: 'ERASED', files: [], accesses: [{ address: '[erased]' }] });
   });
+
+  it('of a provider of storage is given to who may see it, sealed in the log, and gone with the person', async () => {
+    const s3 = await startS3();
+    const config = { region: 'us-east-1', bucket: s3.bucket, accessKeyId: 'S3RVER', secretAccessKey: 'S3RVER' };
+    const own = { provider: 's3', config: { ...config, endpoint: s3.origin }, path: '/for/{deliveryId}/{filename}' };
+    const { id: destinationId } = await api.destination('DOWNLOAD', { download: own });
+    const to = [{ destinationId, fallback: [{ channel: 'IN_APP', address: 'lee' }] }];
+    const { id } = await api.request({ to, content: { attachments: [pdf] } });
+    const { attempts, history } = await api.until(id, 'DELIVERED');
+    expect(attempts).toMatchObject([{ channel: 'DOWNLOAD', provider: 's3', status: 'SUCCEEDED' }]);
+    const { files, condition } = await downloadOf(id);
+    expect([condition, files]).toMatchObject(['OPEN', [{ name: pdf.filename, bytes: REPORT.length }]]);
+    const link = files[0]?.url ?? '';
+    expect(new URL(link).origin).toBe(s3.origin);
+    expect((await bytesOf(await fetch(link))).equals(REPORT)).toBe(true);
+    expect((await fetch(`${waybill.url}/downloads/${attempts[0]?.providerMessageId}/0`)).status).toBe(403);
+    const refusal = await api.refusal(
+      'mutation ($input: DestinationInput!) { createDestination(input: $input) { id } }',
+      {
+        input: {
+          organizationId: 'hospital-001',
+          label: 'x',
+          type: 'DOWNLOAD',
+          config: { download: { ...own, password: 'correct horse' } },
+        },
+      },
+    );
+    expect(refusal).toEqual([{ code: 'BAD_USER_INPUT', paths: ['config.download.password'] }]);
+    const signature = new URL(link).searchParams.get('X-Amz-Signature') ?? 'none';
+    expect(JSON.stringify([history, waybill.output()])).not.toContain(signature);
+    await waybill.ask(
+      'mutation { eraseSubject(organizationId: "hospital-001", recipient: { channel: IN_APP, address: "lee" }, reason: "asked for") { keysDestroyed } }',
+    );
+    expect(await downloadOf(id)).toMatchObject({ condition: 'ERASED', files: [] });
+    await s3.close();
+  }, 60_000);
 
   it('needs no destination: the address is how long it is good', async () => {
     const { id } = await api.request({ to: [{ channel: 'DOWNLOAD', address: '3600' }], content: { text: 'hello' } });

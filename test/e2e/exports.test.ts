@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { request } from 'undici';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/webhook-receiver.js';
 import { startWaybill, type WaybillProcess } from '../support/waybill-process.js';
+
+// Starts programs, which a busy machine makes slow.
+vi.setConfig({ testTimeout: 120_000 });
 
 /** Lists as files: who gets them, what is in them, and that each is recorded. And the lists as they were. */
 const WAYBILL = fileURLToPath(new URL('../../bin/waybill.mjs', import.meta.url));
@@ -63,6 +66,14 @@ const linesOf = async (path: string, key?: string): Promise<Record<string, unkno
     .slice(0, -1)
     .map((line) => JSON.parse(line));
 
+const cli = (...args: string[]): Promise<{ code: number; out: string; error: string }> =>
+  new Promise((resolve) => {
+    const env = { ...process.env, WAYBILL_DATA: folder, WAYBILL_KEY: keys.auditor, WAYBILL_URL: waybill.url };
+    execFile(process.execPath, [WAYBILL, 'deliveries', ...args], { env }, (failure, out, error) =>
+      resolve({ code: failure ? Number(failure.code) : 0, out, error }),
+    );
+  });
+
 describe('a list as a file', () => {
   it('has every row once, as JSON Lines and as CSV', async () => {
     await expect
@@ -93,6 +104,31 @@ describe('a list as a file', () => {
     expect([row?.total, row?.delivered, others]).toEqual([MORE_THAN_A_PAGE + 1, MORE_THAN_A_PAGE + 1, []]);
   });
 
+  it('begins with the newest or with the oldest', async () => {
+    const sorted = async (path: string, order: string) =>
+      (await linesOf(`${path}${path.includes('?') ? '&' : '?'}order=${order}`)).map((row) => [
+        ...[row.id ?? row.index ?? row.deliveryId, row.leg],
+      ]);
+    const sent = async () => (await linesOf('attempts.jsonl?status=SUCCEEDED')).length;
+    await expect.poll(sent, PATIENCE).toBe(MORE_THAN_A_PAGE + 1);
+    for (const path of ['deliveries.jsonl', 'attempts.jsonl', 'legs.jsonl', 'compliance.jsonl']) {
+      const newest = await sorted(path, 'NEWEST_FIRST');
+      expect([path, newest.length]).toEqual([path, MORE_THAN_A_PAGE + 1]);
+      expect([path, await sorted(path, 'OLDEST_FIRST')]).toEqual([path, newest.toReversed()]);
+    }
+    // Each export is an entry of the audit trail itself.
+    const indexes = (await sorted('audit.jsonl', 'OLDEST_FIRST')).map(([index]) => Number(index));
+    expect(indexes.length).toBeGreaterThan(MORE_THAN_A_PAGE);
+    expect(indexes).toEqual(indexes.toSorted((one, other) => one - other));
+    const then = new Date().toISOString();
+    const past = await sorted(`deliveries.jsonl?at=${then}`, 'NEWEST_FIRST');
+    expect(await sorted(`deliveries.jsonl?at=${then}`, 'OLDEST_FIRST')).toEqual(past.toReversed());
+    const ids = async (...args: string[]) => JSON.parse((await cli('list', '--json', ...args)).out).deliveries;
+    expect((await ids('--first', '3', '--oldest-first')).map(({ id }: { id: string }) => [id, undefined])).toEqual(
+      past.toReversed().slice(0, 3),
+    );
+  });
+
   it('is packed for those who take it so', async () => {
     const packed = await get('deliveries.csv', keys.auditor, { 'accept-encoding': 'br, gzip;q=0.5' });
     expect(packed.headers).toMatchObject({
@@ -115,6 +151,11 @@ describe('a list as a file', () => {
     ['deliveries.csv?status=BROKEN', 'auditor', 400, 'BAD_USER_INPUT', 'status'],
     ['deliveries.csv?tag=a&tag=b', 'auditor', 400, 'BAD_USER_INPUT', 'tag'],
     ['deliveries.csv?requestedAfter=yesterday', 'auditor', 400, 'BAD_USER_INPUT', 'requestedAfter'],
+    ['deliveries.csv?order=RANDOM', 'auditor', 400, 'BAD_USER_INPUT', 'order'],
+    [
+      'dashboard.csv?from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&order=OLDEST_FIRST',
+      ...(['auditor', 400, 'BAD_USER_INPUT', 'order'] as const),
+    ],
     ['deliveries.csv?at=2099-01-01T00:00:00Z', 'auditor', 400, 'BAD_USER_INPUT', 'asOf.at'],
     ['dashboard.csv?from=2026-01-01T00:00:00Z', 'auditor', 400, 'BAD_USER_INPUT', 'to'],
   ])('%s is refused to %s', async (path, who = '', status, code, field) => {
@@ -151,22 +192,22 @@ describe('a list as a file', () => {
 });
 
 describe('waybill deliveries export', () => {
-  const cli = (...args: string[]): Promise<{ code: number; out: string; error: string }> =>
-    new Promise((resolve) => {
-      const env = { ...process.env, WAYBILL_DATA: folder, WAYBILL_KEY: keys.auditor, WAYBILL_URL: waybill.url };
-      execFile(process.execPath, [WAYBILL, 'deliveries', 'export', ...args], { env }, (failure, out, error) =>
-        resolve({ code: failure ? Number(failure.code) : 0, out, error }),
-      );
-    });
-
   it('writes a new file that only its owner reads, or prints', async () => {
     const file = join(folder, 'all.csv');
-    expect(await cli('--output', file)).toMatchObject({ code: 0, out: '' });
+    expect(await cli('export', '--output', file)).toMatchObject({ code: 0, out: '' });
     expect((await readFile(file, 'utf8')).split('\r\n')).toHaveLength(MORE_THAN_A_PAGE + 3);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
-    expect(await cli('--output', file)).toMatchObject({ code: 1, error: expect.stringContaining('is there already') });
-    expect((await cli('--format', 'jsonl', '--tag', 'b')).out.trim().split('\n')).toHaveLength(1);
-    expect(await cli('--from', 'now')).toMatchObject({ code: 1, error: expect.stringContaining('requestedAfter') });
+    expect(await cli('export', '--output', file)).toMatchObject({
+      code: 1,
+      error: expect.stringContaining('is there already'),
+    });
+    expect((await cli('export', '--format', 'jsonl', '--tag', 'b')).out.trim().split('\n')).toHaveLength(1);
+    const [header, first] = (await cli('export', '--oldest-first')).out.split('\r\n');
+    expect([header?.startsWith('id,'), first]).toEqual([true, (await cli('export')).out.split('\r\n').at(-2)]);
+    expect(await cli('export', '--from', 'now')).toMatchObject({
+      code: 1,
+      error: expect.stringContaining('requestedAfter'),
+    });
   });
 });
 

@@ -1,6 +1,5 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../support/logs.js';
 import { unusedPort } from '../support/peers/http-peer.js';
@@ -160,13 +159,13 @@ it('a destination’s limits are kept and shown, and nonsense is refused', async
 });
 
 it('a request is told when to come again while too much is under way', async () => {
-  isWell = false;
   const id = await destination('/full');
   // Under way for as long as the test wants.
-  receiver.respond = async () => {
-    while (!isWell) await delay(20);
-    return { status: 204 };
-  };
+  let getWell = () => {};
+  const answer = new Promise<{ status: number }>((resolve) => {
+    getWell = () => resolve({ status: 204 });
+  });
+  receiver.respond = () => answer;
   const input = { organizationId: ORGANIZATION, to: [{ destinationId: id }], content: { text: 't' } };
   const request = () =>
     waybill.graphql('mutation ($input: RequestDeliveryInput!) { requestDelivery(input: $input) { replayed } }', {
@@ -186,6 +185,6 @@ it('a request is told when to come again while too much is under way', async () 
     { input: other },
   );
   expect(accepted.errors).toEqual([]);
-  isWell = true;
+  getWell();
   await expect.poll(async () => (await request()).errors, { timeout: 20_000 }).toEqual([]);
 });

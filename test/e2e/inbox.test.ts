@@ -144,6 +144,35 @@ describe('an inbox', () => {
     await subscription.close();
   });
 
+  it('tells the delivery that it was opened, once', async () => {
+    const lou = await tokenFor('lou');
+    const { id } = await tell('lou', { text: 'for lou' });
+    await api.until(id, 'DELIVERED');
+    const ids = (await inboxOf(lou)).messages.map((message) => message.id);
+    const others = as(await tokenFor('jon'), 'mutation ($ids: [ID!]!) { markInboxRead(ids: $ids) }', { ids });
+    await expect(others).rejects.toThrow('NOT_FOUND');
+    for (const mutation of ['markInboxRead', 'markInboxRead', 'markInboxUnread', 'markInboxRead'])
+      await as(lou, `mutation ($ids: [ID!]!) { ${mutation}(ids: $ids) }`, { ids });
+    const told = await waybill.ask<{
+      delivery: { status: string; history: { type: string }[]; legs: { engagement: { opens: number } | null }[] };
+    }>(
+      'query ($id: ID!) { delivery(id: $id) { status history { type } legs { engagement { opens firstOpenedAt } } } }',
+      {
+        id,
+      },
+    );
+    expect(told.delivery.history.filter(({ type }) => type === 'Opened')).toHaveLength(1);
+    expect(told.delivery).toMatchObject({ status: 'DELIVERED' });
+    // The read model follows within its bound.
+    const opens = async () =>
+      (
+        await waybill.ask<typeof told>('query ($id: ID!) { delivery(id: $id) { legs { engagement { opens } } } }', {
+          id,
+        })
+      ).delivery.legs;
+    await expect.poll(opens, { timeout: 20_000 }).toEqual([{ engagement: { opens: 1 } }]);
+  });
+
   it('goes on from a cursor: nothing is missed and nothing told twice, by queries and by subscriptions', async () => {
     const cid = await tokenFor('cid');
     for (const text of ['1', '2', '3']) await told('cid', text);
@@ -210,12 +239,38 @@ describe('an inbox', () => {
   });
 
   it('forgets a person who is erased', async () => {
-    await told('ivy', 'between us');
+    for (const text of ['one', 'between us']) await told('ivy', text);
     const ivy = await tokenFor('ivy');
-    await waybill.ask(
-      `mutation { eraseSubject(organizationId: "${ORGANIZATION}", recipient: { channel: IN_APP, address: "ivy" }, reason: "asked for") { keysDestroyed } }`,
-    );
-    expect((await inboxOf(ivy)).messages).toMatchObject([{ title: null, text: '[erased]', data: null }]);
+    const who = `organizationId: "${ORGANIZATION}", recipient: { channel: IN_APP, address: "ivy" }`;
+    const held = async (args = '') =>
+      (
+        await waybill.ask<{ subjectReport: { subject: string; inboxMessages: { messages: Message[] } } }>(
+          `{ subjectReport(${who}) { subject suppressions { id } inboxMessages${args} { hasMore messages { text place } } } }`,
+        )
+      ).subjectReport;
+    const report = await held('(first: 1)');
+    expect(report).toMatchObject({ inboxMessages: { hasMore: true, messages: [{ text: 'between us' }] } });
+    const [{ place } = { place: '' }] = report.inboxMessages.messages as (Message & { place: string })[];
+    expect(await held(`(before: "${place}")`)).toMatchObject({
+      inboxMessages: { hasMore: false, messages: [{ text: 'one' }] },
+    });
+    const exported = async () => {
+      const query = new URLSearchParams({ organizationId: ORGANIZATION, subject: report.subject });
+      const headers = { authorization: `Bearer ${waybill.adminKey}` };
+      return await (await fetch(`${waybill.url}/export/subject-report.jsonl?${query}`, { headers })).text();
+    };
+    const line = (await exported()).split('\n').find((text) => text.includes('"kind":"message"'));
+    expect(JSON.parse(line as string)).toMatchObject({ organizationId: ORGANIZATION, message: { text: 'between us' } });
+
+    const ERASE = `mutation { eraseSubject(${who}, reason: "asked for") { keysDestroyed } }`;
+    await waybill.ask(`mutation { placeLegalHold(${who}, reason: "case 7") { reason } }`);
+    expect(await api.refusal(ERASE)).toEqual([{ code: 'CONFLICT', paths: [] }]);
+    expect((await inboxOf(ivy)).messages[0]).toMatchObject({ text: 'between us' });
+    await waybill.ask(`mutation { releaseLegalHold(${who}, reason: "closed") }`);
+    await waybill.ask(ERASE);
+    const erased = { title: null, text: '[erased]', data: null };
+    expect((await inboxOf(ivy)).messages).toMatchObject([erased, erased]);
+    expect(JSON.stringify(await held()) + (await exported())).not.toMatch(/between us|ivy/);
   });
 });
 

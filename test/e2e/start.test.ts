@@ -1,32 +1,14 @@
-import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { dataFolders } from '../support/data-folders.js';
 import { startWebhookReceiver } from '../support/peers/webhook-receiver.js';
-import { postgresPid, REPOSITORY, removeDataDir, startWaybill } from '../support/waybill-process.js';
+import { postgresPid, startWaybill } from '../support/waybill-process.js';
 import { client } from './journeys.js';
 
-/** Starting, stopping, and everything that keeps Waybill from starting. */
-const made: string[] = [];
-const folder = async () => {
-  const path = await mkdtemp(join(tmpdir(), 'waybill-start-'));
-  made.push(path);
-  return path;
-};
-afterAll(async () => {
-  for (const path of made) await removeDataDir(path);
-});
-
-/** Runs `waybill start` in the expectation that it ends by itself. */
-const refusedStart = (env: Record<string, string>): Promise<{ code: number; stderr: string; stdout: string }> =>
-  new Promise((resolve) => {
-    const settings = { ...process.env, PORT: '0', WAYBILL_LOG_LEVEL: 'fatal', ...env };
-    execFile('node', [join(REPOSITORY, 'bin/waybill.mjs'), 'start'], { env: settings }, (error, stdout, stderr) =>
-      resolve({ code: (error as { code?: number } | null)?.code ?? 0, stderr, stdout }),
-    );
-  });
+/** Starting and stopping. */
+const folder = dataFolders('waybill-start-');
 
 describe('Waybill starts', () => {
   it('from any folder, keeps its key to itself, and starts again on the same data', async () => {
@@ -100,59 +82,5 @@ describe('Waybill under more than it can hold', () => {
     await expect.poll(again, { timeout: 20_000, interval: 100 }).toEqual([]);
     await waybill.stop();
     await receiver.close();
-  });
-});
-
-describe('Waybill does not start, and says why in one line,', () => {
-  const oneLine = (text: string) => text.trim().split('\n');
-
-  it('when the port is in use', async () => {
-    const server = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => server.once('listening', resolve));
-    const { port } = server.address() as { port: number };
-    const dataDir = await folder();
-    const { code, stderr } = await refusedStart({ PORT: String(port), WAYBILL_DATA: dataDir });
-    expect(code).toBe(1);
-    expect(oneLine(stderr)).toEqual([`Port ${port} on 127.0.0.1 is in use; set PORT to another one.`]);
-    expect(await postgresPid(dataDir)).toBeUndefined();
-    server.close();
-  });
-
-  it('when another instance runs on the same data, which goes on undisturbed', async () => {
-    const waybill = await startWaybill();
-    const { code, stderr } = await refusedStart({ WAYBILL_DATA: waybill.dataDir });
-    expect(code).toBe(1);
-    expect(oneLine(stderr)).toEqual([expect.stringContaining(`in use by process ${waybill.pid}`)]);
-    expect(await waybill.ask('{ projections { name } }')).toBeTruthy();
-    await waybill.stop();
-  });
-
-  it('when a setting is wrong', { timeout: 120_000 }, async () => {
-    const WAYBILL_DATA = await folder();
-    const wrong = async (env: Record<string, string>) => {
-      const { code, stderr } = await refusedStart({ WAYBILL_DATA, ...env });
-      expect(code).toBe(1);
-      expect(oneLine(stderr)).toHaveLength(1);
-      return stderr;
-    };
-    expect(await wrong({ PORT: 'http' })).toContain('PORT');
-    expect(await wrong({ WAYBILL_ADMIN_KEY: 'short' })).toContain('WAYBILL_ADMIN_KEY');
-    expect(await wrong({ WAYBILL_ALLOWED_NETWORKS: 'home' })).toContain('WAYBILL_ALLOWED_NETWORKS');
-    expect(await wrong({ EVENTSTORE_URL: 'esdb://127.0.0.1:9?tls=false' })).toContain('EVENTSTORE_URL');
-    expect(await wrong({ DATABASE_URL: 'postgresql://127.0.0.1:9/waybill' })).toContain('DATABASE_URL');
-    const config = join(await folder(), 'waybill.yaml');
-    await writeFile(config, 'engine:\n  concurency: 3\n');
-    expect(await wrong({ WAYBILL_CONFIG: config })).toContain('engine.concurency');
-  });
-
-  it('when the data directory cannot be used', async () => {
-    const file = join(await folder(), 'file');
-    await writeFile(file, '');
-    expect((await refusedStart({ WAYBILL_DATA: file })).stderr).toContain(file);
-    const newer = await folder();
-    await writeFile(join(newer, 'format.json'), '{"version":99}');
-    await chmod(newer, 0o700);
-    expect(oneLine((await refusedStart({ WAYBILL_DATA: newer })).stderr)).toHaveLength(1);
-    await rm(file);
   });
 });

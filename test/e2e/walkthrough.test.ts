@@ -1,85 +1,27 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { unusedPort } from '../support/peers/http-peer.js';
-import { REPOSITORY, removeDataDir } from '../support/waybill-process.js';
+import { DocumentSession, type Ended, shellBlocks } from '../support/document-session.js';
+import { REPOSITORY } from '../support/waybill-process.js';
 
-/** docs/audit/walkthrough.md, run as it is written: in a folder of its own, on other ports, without npm. */
 const walkthrough = readFileSync(join(REPOSITORY, 'docs/audit/walkthrough.md'), 'utf8');
-const blocks = [...walkthrough.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block ?? '');
-const [start, receive, helpers, ...steps] = blocks as [string, string, string, ...string[]];
+const [start, receive, helpers, ...steps] = shellBlocks(walkthrough) as [string, string, string, ...string[]];
 
-let cwd: string;
-let ports: { api: number; hook: number };
-const running: ChildProcess[] = [];
-
-const adapted = (command: string) =>
-  command
-    .replaceAll('3000', String(ports.api))
-    .replaceAll('4000', String(ports.hook))
-    .replace('npm start', `node '${join(REPOSITORY, 'bin/waybill.mjs')}' start`)
-    .replaceAll('node bin/', `node ${REPOSITORY}/bin/`)
-    .replaceAll('node docs/', `node ${REPOSITORY}/docs/`);
-
-const environment = () => ({ ...process.env, PORT: String(ports.api), WAYBILL_DATA: join(cwd, '.waybill') });
-
-async function keep(command: string, isReady: (output: string) => Promise<boolean> | boolean): Promise<void> {
-  const child = spawn('bash', ['-c', `exec env ${adapted(command)}`], { cwd, env: environment(), detached: true });
-  running.push(child);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream?.setEncoding('utf8').on('data', (text: string) => {
-      output += text;
-    });
-  await expect.poll(() => isReady(output), { timeout: 120_000, interval: 100 }).toBe(true);
-}
-
-interface Ended {
-  readonly output: string;
-  readonly code: number;
-}
-
-/** @returns what it has printed, and how its last command ended */
-async function run(commands: string): Promise<Ended> {
-  return await new Promise((resolve) => {
-    const script = `${adapted(helpers)}\n${adapted(commands)}`;
-    execFile('bash', ['-c', script], { cwd, env: environment() }, (error, stdout, stderr) =>
-      resolve({ output: stdout + stderr, code: error ? Number(error.code) : 0 }),
-    );
-  });
-}
+let session: DocumentSession;
+const run = (commands: string): Promise<Ended> => session.run(`${helpers}\n${commands}`);
 
 beforeAll(async () => {
-  cwd = await mkdtemp(join(tmpdir(), 'waybill-walkthrough-'));
-  ports = { api: await unusedPort(), hook: await unusedPort() };
+  session = await DocumentSession.open();
 });
-
-afterAll(async () => {
-  for (const child of running) {
-    if (child.exitCode !== null) continue;
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  }
-  await removeDataDir(join(cwd, '.waybill'));
-  await rm(cwd, { recursive: true, force: true });
-});
+afterAll(() => session.close());
 
 test('the auditor’s session works as written', { timeout: 600_000 }, async () => {
   expect(steps).toHaveLength(7);
   const [happened, recorded, signed, published, entry, whole, forged] = steps as [
     ...[string, string, string, string, string, string, string],
   ];
-  await keep(receive, () =>
-    fetch(`http://127.0.0.1:${ports.hook}`).then(
-      () => true,
-      () => false,
-    ),
-  );
-  await keep(start, (output) => output.includes('Waybill is ready at'));
+  await session.keep(receive, () => session.isReceiving());
+  await session.keep(start, (output) => output.includes('Waybill is ready at'));
 
   const story = await run(happened);
   expect(story.output).toContain('signing secret, shown this once: whsec_');

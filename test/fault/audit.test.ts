@@ -65,6 +65,7 @@ test('what somebody does to the trail in the database is found', { timeout: 300_
   for (let kills = 0; kills < KILLS; kills++) {
     const before = await size();
     await expect.poll(size, POLL).toBeGreaterThan(before);
+    // Not a wait for anything: the kill is to come at any moment.
     await delay(Math.random() * 600);
     await waybill.kill();
     await start();

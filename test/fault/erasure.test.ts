@@ -48,7 +48,7 @@ const jane = { channel: 'EMAIL', address: 'Jane.Roe@Example.com' };
 const joe = { channel: 'EMAIL', address: 'joe@example.com' };
 const args = `organizationId: "${ORGANIZATION}", recipient: { channel: EMAIL, address: "jane.roe@example.com" }`;
 const ERASE = `mutation { eraseSubject(${args}, reason: "she asked for it") { subject keysDestroyed deliveriesCancelled } }`;
-const REPORT = `{ subjectReport(${args}) { subject keys erasedAt legalHold { reason } deliveries { totalCount edges { node {
+const REPORT = `{ subjectReport(${args}) { subject keys erasedAt legalHold { reason } suppressions { channel reason address listed } deliveries { totalCount edges { node {
   status history { type data } } } } } }`;
 
 interface Report {
@@ -57,6 +57,7 @@ interface Report {
     readonly keys: number;
     readonly erasedAt: string | null;
     readonly legalHold: { reason: string } | null;
+    readonly suppressions: { address: string }[];
     readonly deliveries: { totalCount: number; edges: { node: { status: string; history: object[] } }[] };
   };
 }
@@ -167,6 +168,27 @@ test('a person is forgotten, and stays forgotten', { timeout: 240_000 }, async (
   await api.until(again.id, 'SENT', 30_000);
   expect(await report()).toMatchObject({ keys: 1 });
   expect(await everything()).not.toContain('Dear Jane');
+
+  // She wants no more: that is held about her too, and holds when she is forgotten.
+  const entry = `organizationId: "${ORGANIZATION}", channel: EMAIL, address: "Jane.Roe@Example.com"`;
+  await running.ask(`mutation { suppressAddress(${entry}, note: "by phone") }`);
+  const [held] = (await report()).suppressions;
+  expect(held).toEqual({ channel: 'EMAIL', reason: 'MANUAL', address: 'jane.roe@example.com', listed: true });
+  const last = (await exported())[1].at(-1) ?? '';
+  expect(JSON.parse(last)).toMatchObject({ kind: 'suppression', suppression: held });
+  await running.ask(`mutation { placeLegalHold(${args}, reason: "case 8") { reason } }`);
+  expect(await api.refusal(ERASE)).toEqual([{ code: 'CONFLICT', paths: [] }]);
+  await running.ask(`mutation { releaseLegalHold(${args}, reason: "closed") }`);
+  expect((await running.ask<{ eraseSubject: object }>(ERASE)).eraseSubject).toMatchObject({ keysDestroyed: 2 });
+  expect((await report()).suppressions).toEqual([{ ...held, address: '[erased]' }]);
+  expect((await exported()).join()).not.toMatch(/Jane|Roe|roe/);
+  const input = { organizationId: ORGANIZATION, to: [jane], content: { text: 'Hello once more' } };
+  const request = 'mutation ($input: RequestDeliveryInput!) { requestDelivery(input: $input) { replayed } }';
+  expect(await api.refusal(request, { input })).toEqual([{ code: 'BAD_USER_INPUT', paths: ['to.0.address'] }]);
+  const now = await digestsIn({ connectionString: database.url });
+  await rebuild();
+  expect(await digestsIn({ connectionString: database.url })).toEqual(now);
+  expect((await report()).suppressions).toEqual([{ ...held, address: '[erased]' }]);
 });
 
 const ALL =

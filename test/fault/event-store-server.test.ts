@@ -80,7 +80,7 @@ class Writers {
   /** Goes on until so many more appends were answered. */
   async more(count: number): Promise<void> {
     const enough = this.appends + count;
-    while (this.appends < enough) await delay(2);
+    await expect.poll(() => this.appends, { timeout: 60_000, interval: 2 }).toBeGreaterThanOrEqual(enough);
   }
 
   async #write(): Promise<void> {

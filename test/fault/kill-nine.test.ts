@@ -53,7 +53,8 @@ test(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 1_2
     for (let kills = 0; kills < KILLS; kills++) {
       // Each kill waits until work is under way again, so that it hits something.
       const before = receiver.received.length;
-      while (receiver.received.length < before + DELIVERIES / KILLS / 4 && !isDone) await delay(5);
+      const isUnderWay = () => isDone || receiver.received.length >= before + DELIVERIES / KILLS / 4;
+      await expect.poll(isUnderWay, { timeout: 60_000, interval: 5 }).toBe(true);
       // Not a wait for anything: the kill is to come at any moment of what is going on.
       await delay(Math.random() * 150);
       await running.kill();
@@ -68,19 +69,17 @@ test(`${DELIVERIES} deliveries, ${KILLS} times kill -9`, { timeout: isLong ? 1_2
       content: { text: `delivery ${batch}/${item}` },
       to: [{ channel: 'WEBHOOK', address: receiver.url }],
     }));
-    for (;;) {
-      // No answer: it was killed. The same call again, with the same key, is what clients are told to do.
+    // No answer: it was killed. The same call again, with the same key, is what clients are told to do.
+    const refusals: unknown[] = [];
+    const isAcknowledged = async () => {
       const answer = await running.graphql<Requested>(REQUEST, { inputs, key }).catch(() => undefined);
-      if (answer?.data) {
-        acknowledged.set(
-          key,
-          answer.data.requestDeliveries.map(({ delivery }) => delivery.id),
-        );
-        break;
-      }
-      expect(answer?.errors ?? []).toEqual([]);
-      await delay(20); // as a client pauses before it tries again
-    }
+      refusals.push(...(answer?.errors ?? []));
+      const ids = answer?.data?.requestDeliveries.map(({ delivery }) => delivery.id);
+      if (ids) acknowledged.set(key, ids);
+      return ids !== undefined;
+    };
+    await expect.poll(isAcknowledged, { timeout: 60_000, interval: 20 }).toBe(true);
+    expect(refusals).toEqual([]);
   }
   isDone = true;
   await killer;

@@ -102,6 +102,7 @@ describe('behind a bad line', () => {
     // Silent: connections are open, and nothing goes through. What only Postgres knows is not known for so long.
     proxy.stall();
     await request(waybill, DELIVERIES);
+    // How long it is silent.
     await delay(2_000);
     proxy.heal();
     await expect.poll(received, wait).toBe(sent + DELIVERIES);

@@ -96,31 +96,34 @@ async function slowRebuild(): Promise<string> {
 const until = (name: string, expected: object, timeout = 60_000) =>
   expect.poll(() => newest(name), { timeout, interval: 50 }).toMatchObject(expected);
 
-/** @returns lets it go; the death of the database does so too */
-async function hold(...statements: string[]): Promise<() => Promise<void>> {
-  const holder = new pg.Client(await connection());
-  holder.on('error', () => undefined);
-  await holder.connect();
-  await holder.query('begin');
-  for (const statement of statements) await holder.query(statement);
-  return () => holder.end();
+/** Locks that somebody holds besides Waybill. */
+interface Held {
+  readonly pid: number;
+  readonly letGo: () => Promise<void>;
 }
 
-/** Until a connection of Waybill with this name waits for a lock in such a statement. */
-const untilItWaits = (application: string, statement: string) =>
+async function hold(...statements: string[]): Promise<Held> {
+  const holder = new pg.Client(await connection());
+  await holder.connect();
+  const { rows: own } = await holder.query<{ pid: number }>('select pg_backend_pid() as pid');
+  await holder.query('begin');
+  for (const statement of statements) await holder.query(statement);
+  return { pid: own[0]?.pid as number, letGo: () => holder.end() };
+}
+
+/** Until a connection of Waybill with this name waits in such a statement for what is held, and not for another one of Waybill. */
+const untilItWaits = (application: string, statement: string, { pid }: Held) =>
   expect
     .poll(
-      async () =>
-        (
-          await rows(
-            `select from pg_stat_activity where datname = current_database() and application_name = $1
-               and wait_event_type = 'Lock' and query ilike $2`,
-            [application, `%${statement}%`],
-          )
-        ).length,
+      () =>
+        rows(
+          `select from pg_stat_activity where datname = current_database() and application_name like $1
+             and $3 = any(pg_blocking_pids(pid)) and query ilike $2`,
+          [application, `%${statement}%`, pid],
+        ),
       POLL,
     )
-    .toBeGreaterThan(0);
+    .toHaveLength(1);
 
 const NAME = 'destinations';
 const BUILDING = `waybill_building_${NAME}`;
@@ -132,15 +135,15 @@ test('kill -9 in each phase of a rebuild', { timeout: 400_000 }, async () => {
   env = { DATABASE_URL: database.url };
   await setOut();
   const id = await slowRebuild();
-  const killed = async (phase: string, letGo: () => Promise<void> = async () => undefined) => {
+  const killed = async (phase: string, held?: Held) => {
     expect(await newest(NAME)).toMatchObject({ id, state: 'running', phase });
     await waybill.kill();
-    await letGo();
+    await held?.letGo();
   };
   const begun = async () => {
     const noIndexes = await hold(NO_INDEXES);
     await start();
-    await untilItWaits('waybill-rebuild', 'analyze');
+    await untilItWaits('waybill-rebuild', 'analyze', noIndexes);
     return noIndexes;
   };
 
@@ -158,20 +161,20 @@ test('kill -9 in each phase of a rebuild', { timeout: 400_000 }, async () => {
   const before = await position(`${NAME}@building`);
   await expect.poll(() => position(NAME), POLL).toBeGreaterThan(before);
   const noBatch = await hold(`select from projection_checkpoints where name = '${NAME}@building' for update`);
-  await behind();
-  await untilItWaits('waybill-projections', 'move');
+  await behind.letGo();
+  await untilItWaits('waybill-projections/%', 'move', noBatch);
   await killed('verifying', noBatch);
 
   const unverified = await begun();
   const noDigest = await hold(`lock table ${BUILDING}.destinations in access exclusive mode`);
-  await unverified();
-  await untilItWaits('waybill-rebuild', 'hashtextextended');
+  await unverified.letGo();
+  await untilItWaits('waybill-rebuild', 'hash_record_extended', noDigest);
   await killed('verifying', noDigest);
 
   // In the transaction that exchanges the versions, when all but the last of its statements has been run.
   const noEnd = await hold(`insert into projection_kept (name, drop_after) values ('${NAME}', now())`);
   await start();
-  await untilItWaits('waybill-rebuild', 'projection_kept');
+  await untilItWaits('waybill-rebuild', 'projection_kept', noEnd);
   await killed('switching', noEnd);
 
   await start();
@@ -182,9 +185,9 @@ test('kill -9 in each phase of a rebuild', { timeout: 400_000 }, async () => {
   await waybill.kill();
   const noDrop = await hold(`lock table waybill_kept_${NAME}.destinations in access share mode`);
   await start();
-  await untilItWaits('waybill-projections-lease', 'drop schema');
+  await untilItWaits('waybill-projections-lease', 'drop schema', noDrop);
   await waybill.kill();
-  await noDrop();
+  await noDrop.letGo();
   await start();
   await expect.poll(() => rows('select from projection_kept'), POLL).toHaveLength(0);
   expect(await rows(`select nspname from pg_namespace where nspname ~ '^waybill_(building|kept|moving)'`)).toEqual([]);
@@ -194,20 +197,33 @@ test('kill -9 in each phase of a rebuild', { timeout: 400_000 }, async () => {
 test('PostgreSQL dies during a rebuild', { timeout: 240_000 }, async () => {
   await setOut();
   asking.isWithoutDatabase = true;
+  // What is held while the database dies has to outlive it.
+  await rows(`create schema gate
+    create table gate (is_closed boolean)`);
+  await rows('insert into gate.gate values (true)');
+  await rows(`create function gate.wait() returns trigger language plpgsql as $$ begin
+    while (select is_closed from gate.gate) loop perform pg_sleep(0.02); end loop;
+    return new;
+  end $$`);
+  await rows('create trigger gate before insert on projection_kept for each row execute function gate.wait()');
   const id = await slowRebuild();
   const die = async () => {
     const pid = await postgresPid(dataDir);
     if (pid === undefined) throw new Error('no PostgreSQL runs');
     process.kill(pid, 'SIGKILL');
     await expect.poll(async () => (await postgresPid(dataDir)) ?? pid, POLL).not.toBe(pid);
-    await expect.poll(() => fetch(`${waybill.url}/ready`).then(({ status }) => status), POLL).toBe(200);
   };
   await expect.poll(() => position(`${NAME}@building`), POLL).toBeGreaterThan(0n);
   await die();
-  const noEnd = await hold(`insert into projection_kept (name, drop_after) values ('${NAME}', now())`);
-  await untilItWaits('waybill-rebuild', 'projection_kept');
+  await expect
+    .poll(
+      () => rows(`select from pg_stat_activity where wait_event = 'PgSleep' and query ilike '%projection_kept%'`),
+      POLL,
+    )
+    .toHaveLength(1);
   await die();
-  await noEnd();
+  await expect.poll(() => rows('update gate.gate set is_closed = false'), POLL).toEqual([]);
+  await expect.poll(() => fetch(`${waybill.url}/ready`).then(({ status }) => status), POLL).toBe(200);
   await until(NAME, { id, state: 'done' });
   await finish();
 });
@@ -233,9 +249,9 @@ test('two at once, cancelled, and switched and rolled back', { timeout: 240_000 
   await expect.poll(() => position('deliveries'), POLL).toBeGreaterThan(then);
   const noEnd = await hold(`select from projection_kept where name = 'deliveries' for update`);
   await order('rollbackProjection', 'deliveries');
-  await untilItWaits('waybill-rebuild', 'projection_kept');
+  await untilItWaits('waybill-rebuild', 'projection_kept', noEnd);
   await waybill.kill();
-  await noEnd();
+  await noEnd.letGo();
   await start();
   await until('deliveries', { kind: 'rollback', state: 'done' });
   await finish();

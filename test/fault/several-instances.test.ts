@@ -175,6 +175,7 @@ describe('several instances', () => {
         const before = arrived();
         while (arrived() < before + DELIVERIES / KILLS / 4) await delay(5);
         // Not a wait for anything: the kill is to come at any moment of what is going on.
+        // Not a wait for anything: the kill is to come at any moment.
         await delay(Math.random() * 150);
         const up = cluster.instances.filter(({ isUp }) => isUp);
         const victim = up[Math.floor(Math.random() * up.length)] as Instance;

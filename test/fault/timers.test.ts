@@ -120,6 +120,7 @@ test('kill -9 around timers, and a table of timers that was emptied', { timeout:
   const missed = await request();
   await expect.poll(() => rowsOf(missed), wait).toBe(4);
   await kill();
+  // Nobody is there while they come due.
   await delay(AHEAD_MS);
   running = await start(100);
   await untilEnded(missed);

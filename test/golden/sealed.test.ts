@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import type { DeliveryRequested } from '../../src/domain/delivery-events.js';
 import { EventCodec } from '../../src/event-store/codec.js';
+import { ContentLost } from '../../src/event-store/event-store.js';
 import { type DataKeys, SealedFields } from '../../src/event-store/sealed-fields.js';
 
 /**
@@ -12,12 +13,19 @@ const { key, rows, contents } = JSON.parse(await readFile(new URL('sealed.json',
 const own = { id: key.id, subject: 'person:jane', key: Buffer.from(key.key, 'base64') };
 const keys: DataKeys = { ofSubject: () => own, byId: () => own, prepare: () => undefined, load: () => undefined };
 const codec = new EventCodec(
-  new SealedFields(keys, { get: async ({ hash }) => Buffer.from(contents[hash] ?? '', 'base64') }),
+  new SealedFields(keys, {
+    check: async () => undefined,
+    async *read({ hash }, _, { start, end }) {
+      yield Buffer.from(contents[hash] ?? '', 'base64').subarray(start, end);
+    },
+    lost: (_, reason) => new ContentLost(reason),
+  }),
 );
 
 it.each([
   ['all in the event', 0, undefined],
   ['its HTML outside the log', 1, `<p>${'Jane '.repeat(7_000)}</p>`],
+  ['its HTML outside the log, in pieces', 2, `<p>${'Jane '.repeat(7_000)}</p>`],
 ] as const)('a sealed request with %s', async (_, row, html) => {
   const recorded = { ...rows[row], position: BigInt(rows[row].position) };
   const { data } = codec.decode<DeliveryRequested>(recorded).event;

@@ -46,10 +46,13 @@ const HOUSE: Record<string, string[]> = {
     "import { d } from './targets.js'",
   ],
   'src/channels/channel.ts': ["import type { A } from '../domain/vocabulary.js'"],
-  'src/channels/http.ts': ["import { request } from 'undici'", "import type { A } from './channel.js'"],
-  'src/channels/adapters/webhook.ts': ["import { a } from '../http.js'", "import type { A } from '../channel.js'"],
+  'src/channels/net/http.ts': ["import { request } from 'undici'", "import type { A } from '../channel.js'"],
+  'src/channels/vendors/twilio.ts': ["import { a } from '../net/http.js'"],
+  'src/channels/messages/sms.ts': ["import type { A } from '../channel.js'"],
+  'src/channels/adapters/webhook.ts': ["import { a } from '../net/http.js'", "import type { A } from '../channel.js'"],
   'src/channels/adapters/twilio.ts': [
-    "import { a } from '../http.js'",
+    "import { a } from '../vendors/twilio.js'",
+    "import { c } from '../messages/sms.js'",
     "import { b } from '../../domain/vocabulary.js'",
     "import { request } from 'undici'",
     "import type { Twilio } from 'twilio'",
@@ -85,16 +88,16 @@ const HOUSE: Record<string, string[]> = {
   ],
   'src/platform/database/migrations/first.ts': ["import { a } from '../../config.js'"],
   'src/platform/config.ts': ["import { a } from '../domain/vocabulary.js'"],
-  'src/app.module.ts': [
-    "import { a } from './event-store/embedded-log.js'",
-    "import { b } from './channels/registry.js'",
-    "import { c } from './sagas/engine.js'",
-    "import { d } from './graphql/delivery.resolver.js'",
-    "import { e } from './http/callbacks.controller.js'",
+  'src/app/app.module.ts': [
+    "import { a } from '../event-store/embedded-log.js'",
+    "import { b } from '../channels/registry.js'",
+    "import { c } from '../sagas/engine.js'",
+    "import { d } from '../graphql/delivery.resolver.js'",
+    "import { e } from '../http/callbacks.controller.js'",
     "import { CqrsModule } from '@nestjs/cqrs'",
   ],
   'src/cli/main.ts': [
-    "import { a } from '../app.module.js'",
+    "import { a } from '../app/app.module.js'",
     "import { b } from '../event-store/embedded-log.js'",
     "import { c } from '../platform/database/migrations/first.js'",
   ],
@@ -128,7 +131,7 @@ const OFFENCES: readonly Offence[] = [
     'sagas-know-ports-only',
     'only-composition-names-adapters',
   ],
-  ['src/sagas/x-helper.ts', "import { a } from '../channels/http.js'", 'sagas-know-ports-only'],
+  ['src/sagas/x-helper.ts', "import { a } from '../channels/net/http.js'", 'sagas-know-ports-only'],
   [
     'src/sagas/x-adapter.ts',
     "import { a } from '../channels/adapters/webhook.js'",
@@ -153,6 +156,8 @@ const OFFENCES: readonly Offence[] = [
   ['src/channels/x-sdk.ts', "import { Twilio } from 'twilio'", 'channels-load-packages-when-used'],
   ['src/channels/x-database.ts', "import pg from 'pg'", 'no-database-in-channels', 'channels-load-packages-when-used'],
   ['src/channels/x-registry.ts', "import { a } from './registry.js'", 'channels-do-not-know-registry'],
+  ['src/channels/net/x.ts', "import type { A } from '../messages/sms.js'", 'ways-out-know-no-message'],
+  ['src/channels/files/x.ts', "import { a } from '../vendors/twilio.js'", 'vendors-are-for-their-adapters'],
   ['src/channels/x-helper.ts', "import { a } from './adapters/webhook.js'", 'only-registry-imports-adapters'],
   [
     'src/channels/adapters/smtp.ts',
@@ -174,7 +179,7 @@ const OFFENCES: readonly Offence[] = [
   ['src/platform/x.ts', "import { a } from '../projections/deliveries.js'", 'platform-is-the-ground'],
   ['src/platform/x-domain.ts', "import type { A } from '../domain/delivery.js'", 'platform-is-the-ground'],
   ['src/cli/x.ts', "import { a } from '../channels/adapters/webhook.js'", 'only-registry-imports-adapters'],
-  ['src/new-folder/x.ts', "import { a } from '../app.module.js'", 'nobody-imports-composition'],
+  ['src/new-folder/x.ts', "import { a } from '../app/app.module.js'", 'nobody-imports-composition'],
   ['src/new-folder/x-log.ts', "import { a } from '../event-store/embedded-log.js'", 'only-composition-names-adapters'],
   ['src/cli/x-dev.ts', "import { fc } from 'fast-check'", 'only-listed-packages'],
   ['src/cli/x-unlisted.ts', "import { a } from 'left-over'", 'only-listed-packages'],
@@ -260,7 +265,7 @@ describe('the import rules', () => {
     const folder = join(ROOT, 'src/channels');
     for (const file of await readdir(folder, { recursive: true })) {
       if (!file.endsWith('.ts')) continue;
-      const isAdapter = /implements ChannelAdapter\b/.test(await readFile(join(folder, file), 'utf8'));
+      const isAdapter = /export class \w+Adapter\b/.test(await readFile(join(folder, file), 'utf8'));
       expect(file.startsWith('adapters/'), file).toBe(isAdapter);
     }
   });

@@ -132,6 +132,7 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
       by: text,
       deliveryId: uuid,
       note: text,
+      keptAs: fc.constant('ada'),
     },
     { requiredKeys: ['organizationId', 'channel', 'address', 'reason', 'by'] },
   ),
@@ -170,7 +171,12 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
   DownloadOffered: fc.record({
     ...{ organizationId: uuid, subject: fc.constant('ada'), deliveryId: uuid, place: text, expiresAt: instant },
     ...{ maxUses: some, isViewOnly: fc.boolean(), hasPassword: fc.boolean(), fileKey: text },
-    files: fc.array(fc.record({ name: text, contentType: text, bytes: some })),
+    files: fc.array(
+      fc.record(
+        { name: text, contentType: text, bytes: some, url: text },
+        { requiredKeys: ['name', 'contentType', 'bytes'] },
+      ),
+    ),
     password: fc.record({ salt: text, hash: text }),
   }),
   DownloadAccessed: fc.record(
@@ -178,14 +184,18 @@ const dataOf: { readonly [Type in Event['type']]: fc.Arbitrary<DataOf<Type>> } =
     { requiredKeys: ['file', 'use', 'isCounted', 'mode'] },
   ),
   DownloadRefused: fc.record({ address: text }, { requiredKeys: [] }),
-  InboxMessageStored: fc.record({
-    organizationId: uuid,
-    subject: fc.constant('ada'),
-    deliveryId: uuid,
-    content: fc.record({ title: text, text, data: json }, { requiredKeys: [] }),
-    priority: fc.constantFrom(...PRIORITIES),
-    expiresAt: instant,
-  }),
+  InboxMessageStored: fc.record(
+    {
+      organizationId: uuid,
+      subject: fc.constant('ada'),
+      keptAs: fc.constant('ada'),
+      deliveryId: uuid,
+      content: fc.record({ title: text, text, data: json }, { requiredKeys: [] }),
+      priority: fc.constantFrom(...PRIORITIES),
+      expiresAt: instant,
+    },
+    { requiredKeys: ['organizationId', 'subject', 'deliveryId', 'content', 'priority', 'expiresAt'] },
+  ),
   InboxMessageRead: fc.record({ person: text, by: text }),
   InboxMessageUnread: fc.record({ person: text, by: text }),
 };

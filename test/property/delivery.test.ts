@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type DeliveryCommand, decide, nextAttempt } from '../../src/domain/delivery.js';
+import { decide } from '../../src/domain/delivery.js';
+import { nextAttempt } from '../../src/domain/delivery-attempts.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { AttemptRef, DeliveryEvent, DeliveryRequested, Route } from '../../src/domain/delivery-events.js';
 import { absent, type DeliveryState, evolve, type Leg } from '../../src/domain/delivery-state.js';
 import { deliveryStatus, holdsOf, isClosed } from '../../src/domain/delivery-status.js';

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
-import { v5 } from 'uuid';
+import { v5, version } from 'uuid';
 import { describe, expect, it } from 'vitest';
-import { bulkItemKey, deliveryIdForKey, derivedId, eventId, isUuid, newId } from '../../src/commands/ids.js';
+import { bulkItemKey, deliveryIdForKey, derivedId, eventId, newDeliveryId, newId } from '../../src/commands/ids.js';
+import { isUuid } from '../../src/domain/vocabulary.js';
 import { ORGANIZATION } from '../support/deliveries.js';
 
 const OTHER_ORGANIZATION = 'b0000000-0000-4000-8000-00000000000b';
@@ -21,6 +22,28 @@ describe('a derived id', () => {
     expect(derivedId('6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'www.example.com')).toBe(
       '2ed6657d-e927-568b-95e1-2665a8aea6a2',
     );
+  });
+});
+
+describe('the id of a new delivery', () => {
+  it('is a UUID of version 8 whose partition is any and which lies beside those of its time', () => {
+    const moments = fc.date({ min: new Date(0), max: new Date('2500-01-01'), noInvalidDate: true });
+    fc.assert(
+      fc.property(moments, moments, (one, other) => {
+        const [first, second] = [newDeliveryId(one), newDeliveryId(other)];
+        expect(isUuid(first)).toBe(true);
+        expect(version(first)).toBe(8);
+        expect(Number.parseInt(first.slice(1, 13).replace('-', ''), 16)).toBe(one.getTime());
+        if (one < other) expect(first.slice(1) < second.slice(1)).toBe(true);
+      }),
+    );
+  });
+
+  it('is another one each time, in every partition', () => {
+    const now = new Date();
+    const ids = Array.from({ length: 10_000 }, () => newDeliveryId(now));
+    expect(new Set(ids).size).toBe(10_000);
+    expect(new Set(ids.map((id) => id[0])).size).toBe(16);
   });
 });
 

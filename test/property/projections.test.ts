@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type DeliveryCommand, delivery, nextAttempt } from '../../src/domain/delivery.js';
+import { delivery } from '../../src/domain/delivery.js';
+import { nextAttempt } from '../../src/domain/delivery-attempts.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { DeliveryRequested, LegPlan } from '../../src/domain/delivery-events.js';
 import type { DeliveryState } from '../../src/domain/delivery-state.js';
 import { retryPolicy } from '../../src/domain/retry-policy.js';
@@ -10,7 +12,7 @@ import type { EventReader, RecordedEvent } from '../../src/event-store/event-sto
 import { attemptsOf } from '../../src/projections/attempts.js';
 import { type Contribution, contributions, difference } from '../../src/projections/dashboard.js';
 import { deliveryRow } from '../../src/projections/deliveries.js';
-import { Folder } from '../../src/projections/fold.js';
+import { Folder } from '../../src/projections/runner/fold.js';
 import type { DeliveryView } from '../../src/projections/views.js';
 
 const codec = new EventCodec();

@@ -63,3 +63,24 @@ it('has the newest events without a gap, as many as its bounds allow and no more
     { numRuns: 60 },
   );
 });
+
+it('forgets what everybody has had, and nothing else', () => {
+  const step = fc.record({ count: fc.nat({ max: 2_000 }), had: fc.nat({ max: 3_000 }) });
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
+      const recent = new RecentEvents();
+      let [position, had] = [0, 0];
+      for (const { count, had: more } of steps) {
+        for (let index = 0; index < count; index++) recent.add(eventAt(++position), 100);
+        had = Math.min(had + more, position);
+        recent.forget(had);
+        const oldest = Math.max(had, position - MAX_EVENTS);
+        if (oldest > 0) expect(recent.after(oldest - 1, MAX_EVENTS)).toBeUndefined();
+        const left = Array.from({ length: position - oldest }, (_, index) => oldest + index + 1);
+        expect(positionsAfter(recent, oldest, MAX_EVENTS)).toEqual(left.length > 0 ? left : undefined);
+        expect(recent.position).toBe(position);
+      }
+    }),
+    { numRuns: 100 },
+  );
+});

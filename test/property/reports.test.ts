@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { delivery, type RecordReport } from '../../src/domain/delivery.js';
+import { delivery } from '../../src/domain/delivery.js';
+import type { RecordReport } from '../../src/domain/delivery-commands.js';
 import type { DeliveryState } from '../../src/domain/delivery-state.js';
 import { deliveryStatus } from '../../src/domain/delivery-status.js';
 import type { ReportKind } from '../../src/domain/reports.js';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DeliveryRequested } from '../../src/domain/delivery-events.js';
+import { FORGOTTEN } from '../../src/domain/retention.js';
 import { EventCodec, subjectsOf } from '../../src/event-store/codec.js';
 import { decodeRecord, encodeRecord } from '../../src/event-store/embedded-record.js';
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
@@ -144,6 +145,36 @@ describe('when a key is destroyed', () => {
     keys.destroy('group:1');
     expect(codec.decode(recorded).event.data).toMatchObject(data);
   });
+});
+
+describe('somebody who was erased', () => {
+  it.each([
+    [failed, { failure: { category: 'PERMANENT', code: 'SMTP_550', message: '[erased]' } }],
+    [{ type: 'AttemptSucceeded', at, data: { leg: 1, warning: 'for jane@example.com' } }, { warning: '[erased]' }],
+    [{ type: 'Bounced', at, data: failed.data }, { failure: { ...failed.data.failure, message: '[erased]' } }],
+    [{ type: 'Opened', at, data: { leg: 1 } }, {}],
+  ])('is not written of again: %o', (event, change) => {
+    const { keys, codec } = world();
+    expect(subjectsOf([event], 'clinic', FORGOTTEN)).toEqual([]);
+    const encoded = codec.encode(event, EVENT, envelope, { streamId: 'delivery-1', subject: FORGOTTEN });
+    expect(encoded.data).toEqual({ ...event.data, ...change });
+    const recorded = decodeRecord(7, encodeRecord('delivery-1', 0, encoded, at));
+    for (const each of [codec, new EventCodec(closedFields)])
+      expect(each.decode(recorded).event.data).toEqual({ ...event.data, ...change });
+    expect(keys.ofSubject(FORGOTTEN)).toBeUndefined();
+  });
+});
+
+it('only what is sealed makes a key, and a person’s is known to be theirs', () => {
+  const whose = 'kept:2026-11-22:standard:person:jane';
+  expect(subjectsOf([{ type: 'Delivered', at, data: {} }], 'clinic', whose)).toEqual([]);
+  const jane = { subject: whose, organizationId: 'clinic', members: ['person:jane'] };
+  expect(subjectsOf([{ type: 'Delivered', at, data: {} }, failed], 'clinic', whose)).toEqual([jane]);
+  expect(subjectsOf([failed], 'clinic', 'destination:d')).toEqual([
+    { subject: 'destination:d', organizationId: 'clinic' },
+  ]);
+  const stored = { type: 'InboxMessageStored', at, data: { subject: 'person:jane', keptAs: whose, content: {} } };
+  expect(subjectsOf([stored], 'clinic', 'organization:clinic')).toEqual([jane]);
 });
 
 describe('read models', () => {

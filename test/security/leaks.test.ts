@@ -1,21 +1,29 @@
-import { randomBytes } from 'node:crypto';
+import { execFile } from 'node:child_process';
+import { createSign, generateKeyPairSync, randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
+import twilio from 'twilio';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { client, fastRetry, ORGANIZATION } from '../e2e/journeys.js';
+import { eventStoreOf, isEventStoreDbWanted } from '../support/event-store-of.js';
+import { type SendGridRecorder, sendGridError, startSendGridRecorder } from '../support/peers/sendgrid-recorder.js';
 import { type SmtpPeer, startSmtpPeer } from '../support/peers/smtp.js';
+import { startTwilioRecorder, type TwilioRecorder } from '../support/peers/twilio-recorder.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/webhook-receiver.js';
 import { type TestDatabase, testDatabase } from '../support/postgres.js';
-import { removeDataDir, startWaybill, type WaybillProcess } from '../support/waybill-process.js';
+import { REPOSITORY, removeDataDir, startWaybill, type WaybillProcess } from '../support/waybill-process.js';
 
 /**
- * Everything that is personal or secret is planted, goes through successes, failures, callbacks and bad input, and is then
- * looked for in everything the process wrote: its output at the finest level, its answers to strangers, its files, and all of the
- * database, as text, in base64 and in hex.
+ * Everything that is personal or secret is planted, goes through successes, failures, verified callbacks, exports and bad
+ * input, and is then looked for in everything the process wrote: its output at the finest level, its answers to strangers, its
+ * files, the event log wherever that is, and all of the database, as text, in base64 and in hex; and in what the command line and
+ * starts that fail print.
  */
-const tag = randomBytes(4).toString('hex');
+// Letters only: digits may look like a telephone number, which is hidden in what providers say.
+const tag = Array.from(randomBytes(8), (byte) => 'abcdefghijklmnop'[byte % 16]).join('');
 const PLANTED = {
   email: `jane.${tag}@patients.example`,
   refused: `gone.${tag}@patients.example`,
@@ -36,8 +44,24 @@ const PLANTED = {
   caller: '198.51.100.77',
   wrongKey: `wbl_wrong_${tag}`,
   callback: `callback.${tag}@patients.example`,
+  bounced: `bounced.${tag}@patients.example`,
+  bounceReason: `550 mailbox of Bert Planted-${tag} is full`,
+  echoedAddress: `echo.${tag}@patients.example`,
+  sendGridKey: `SG.planted-${tag}.${randomBytes(24).toString('base64url')}`,
+  phone: `+1415555${randomInt(1_000, 9_999)}`,
+  city: `Plantedville-${tag}`,
+  inbox: `user-of-${tag}`,
+  inboxText: `in the app ${tag} only`,
+  exported: `exported.${tag}@patients.example`,
+  asId: `id.${tag}@patients.example`,
+  databasePassword: `database-password-${tag}`,
 } as const;
 
+/** Planted where nothing of ours keeps them: they are Twilio's, whose test server has but one account. */
+let twilioPeer: TwilioRecorder;
+let sendGrid: SendGridRecorder;
+const signing = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+const PUBLIC = 'https://waybill.example.com';
 let smtp: SmtpPeer;
 let receiver: WebhookReceiver;
 let database: TestDatabase;
@@ -50,7 +74,9 @@ let apiKey: string;
 const answers: string[] = [];
 
 beforeAll(async () => {
-  [smtp, receiver, database, folder, dataDir] = await Promise.all([
+  [sendGrid, twilioPeer, smtp, receiver, database, folder, dataDir] = await Promise.all([
+    startSendGridRecorder({ apiKey: PLANTED.sendGridKey }),
+    startTwilioRecorder(),
     startSmtpPeer({ auth: { user: 'waybill', pass: PLANTED.password } }),
     startWebhookReceiver(),
     testDatabase(),
@@ -76,11 +102,11 @@ beforeAll(async () => {
     }),
   );
   const env = { WAYBILL_CONFIG: config, DATABASE_URL: database.url, WAYBILL_LOG_LEVEL: 'trace' };
-  waybill = await startWaybill({ dataDir, env, eventStoreDb: false });
+  waybill = await startWaybill({ dataDir, env: { ...env, WAYBILL_PUBLIC_URL: PUBLIC } });
 }, 300_000);
 afterAll(async () => {
   await waybill?.kill();
-  await Promise.all([smtp.close(), receiver.close(), sql.end()]);
+  await Promise.all([sendGrid.close(), twilioPeer.close(), smtp.close(), receiver.close(), sql.end()]);
   await database.close();
   await removeDataDir(dataDir);
   await Promise.all([folder, dataDir].map((path) => rm(path, { recursive: true, force: true })));
@@ -144,6 +170,14 @@ it('goes through all of it', { timeout: 300_000 }, async () => {
   await api.until(failing.id, 'FAILED', 60_000);
   await waybill.graphql(`mutation { testDestination(id: "${destination.id}") { ok problems { problem } } }`);
 
+  await reportedByProviders(api, plain);
+  const told = await api.request({
+    to: [{ channel: 'IN_APP', address: PLANTED.inbox }],
+    content: { text: PLANTED.inboxText },
+  });
+  await api.until(told.id, 'DELIVERED', 60_000);
+  await exports(sent.id);
+
   // Bad input, and what is no GraphQL and no JSON at all.
   await waybill.graphql('mutation ($i: RequestDeliveryInput!) { requestDelivery(input: $i) { replayed } }', {
     i: {
@@ -178,6 +212,11 @@ it('goes through all of it', { timeout: 300_000 }, async () => {
     body: JSON.stringify([{ event: 'bounce', email: PLANTED.callback, reason: PLANTED.echoed }]),
     headers: { 'content-type': 'application/json', 'x-forwarded-for': PLANTED.caller },
   });
+  // What callers take for ids is recorded with the access.
+  await waybill.graphql(`{ delivery(id: "${PLANTED.asId}") { id } destination(id: "${PLANTED.asId}") { id } }`);
+  await waybill.graphql(`{ deliveries(filter: { organizationId: "${PLANTED.asId}" }) { totalCount } }`);
+  await waybill.graphql(`{ suppressions(organizationId: "${PLANTED.asId}") { totalCount } }`);
+  await stranger(`/downloads/${PLANTED.asId}/0?signature=x`, { headers: { 'x-forwarded-for': PLANTED.caller } });
   for (const path of ['/health', '/ready', '/metrics']) await stranger(path, {});
 
   // It can be read by those who may: so it is there, and only not in clear.
@@ -188,6 +227,98 @@ it('goes through all of it', { timeout: 300_000 }, async () => {
   expect(JSON.stringify(await waybill.ask(seen))).toContain(PLANTED.keyName);
   await waybill.ask('mutation { makeAuditCheckpoint { treeSize } }');
 });
+
+/** Providers take messages, refuse them in words that repeat address and key, and report what became of them. */
+async function reportedByProviders(api: ReturnType<typeof client>, content: object): Promise<void> {
+  const webhookPublicKey = signing.publicKey.export({ format: 'der', type: 'spki' }).toString('base64');
+  const from = 'reports@sender.example';
+  const account = { service: 'sendgrid', apiKey: PLANTED.sendGridKey, endpoint: sendGrid.url, from, webhookPublicKey };
+  const byMail = async (address: string) => {
+    const email = { ...account, recipients: [address] };
+    const { id } = await api.destination('EMAIL', { email }, { retry: fastRetry });
+    return [id, await api.request({ to: [{ destinationId: id }], content })] as const;
+  };
+  const [mail, bounced] = await byMail(PLANTED.bounced);
+  await api.until(bounced.id, 'SENT', 60_000);
+  const timestamp = Math.floor(Date.now() / 1_000);
+  const known = sendGrid.received.find(({ custom_args }) => custom_args?.deliveryId === bounced.id)?.custom_args;
+  const event = { event: 'bounce', type: 'bounce', email: PLANTED.bounced, reason: PLANTED.bounceReason };
+  const body = JSON.stringify([{ ...event, timestamp, sg_event_id: randomUUID(), useragent: PLANTED.name, ...known }]);
+  const signature = createSign('sha256')
+    .update(timestamp + body)
+    .sign(signing.privateKey, 'base64');
+  const reported = await fetch(`${waybill.url}/callbacks/sendgrid/${mail}`, {
+    method: 'POST',
+    body,
+    headers: {
+      'content-type': 'application/json',
+      'x-twilio-email-event-webhook-timestamp': String(timestamp),
+      'x-twilio-email-event-webhook-signature': signature,
+    },
+  });
+  expect(reported.status).toBe(204);
+  expect((await api.until(bounced.id, 'BOUNCED', 60_000)).legs[0]?.failure?.message).toContain(PLANTED.bounceReason);
+
+  sendGrid.respond = ({ headers }) =>
+    sendGridError(400, `${headers.authorization} may not write to ${PLANTED.echoedAddress}: ${PLANTED.body}`);
+  const [, echoed] = await byMail(PLANTED.echoedAddress);
+  await api.until(echoed.id, 'FAILED', 60_000);
+
+  const { accountSid, authToken, url } = twilioPeer;
+  const sms = { service: 'twilio', accountSid, authToken, endpoint: url, from: '+14155552672', to: PLANTED.phone };
+  const texting = await api.destination('SMS', { sms });
+  const text = await api.request({ to: [{ destinationId: texting.id }], content: { text: PLANTED.body } });
+  await api.until(text.id, 'SENT', 60_000);
+  const call = async (at: string, fields: Record<string, string>) => {
+    const response = await fetch(waybill.url + at.slice(PUBLIC.length), {
+      method: 'POST',
+      body: new URLSearchParams(fields).toString(),
+      headers: {
+        'content-type': 'application/x-www-form-urlencoded',
+        'x-twilio-signature': twilio.getExpectedTwilioSignature(authToken, at, fields),
+      },
+    });
+    expect(response.ok).toBe(true);
+  };
+  const created = new URLSearchParams(twilioPeer.requests.findLast(({ method }) => method === 'POST')?.raw);
+  const undelivered = { MessageSid: 'SM1', MessageStatus: 'undelivered', ErrorCode: '30003', To: PLANTED.phone };
+  await call(created.get('StatusCallback') ?? '', {
+    ...undelivered,
+    ErrorMessage: `${PLANTED.phone} in ${PLANTED.city}`,
+  });
+  await api.until(text.id, 'BOUNCED', 60_000);
+  const stop = { MessageSid: 'SM2', From: PLANTED.phone, Body: 'STOP', FromCity: PLANTED.city };
+  await call(`${PUBLIC}/callbacks/twilio/${texting.id}`, stop);
+  const listed = async () => JSON.stringify(await waybill.ask('{ suppressions { edges { node { address } } } }'));
+  await expect.poll(listed, { timeout: 60_000 }).toContain(PLANTED.phone);
+  expect(await listed()).toContain(PLANTED.bounced);
+}
+
+/** Lists as files, complete, refused and with parameters that are not theirs. */
+async function exports(delivery: string): Promise<void> {
+  const get = async (path: string) => {
+    const response = await fetch(`${waybill.url}/export/${path}`, {
+      headers: { authorization: `Bearer ${waybill.adminKey}`, 'x-forwarded-for': PLANTED.caller },
+    });
+    return [response.status, await response.text()] as const;
+  };
+  const report = `{ subjectReport(organizationId: "${ORGANIZATION}", recipient: { channel: EMAIL, address: "${PLANTED.email}" }) { subject } }`;
+  const { subject } = (await waybill.ask<{ subjectReport: { subject: string } }>(report)).subjectReport;
+  const [, held] = await get(
+    `subject-report.jsonl?organizationId=${ORGANIZATION}&subject=${encodeURIComponent(subject)}`,
+  );
+  expect(held).toContain(delivery);
+  expect(held).toContain(PLANTED.email);
+  for (const file of ['deliveries', 'attempts', 'compliance', 'audit'])
+    expect((await get(`${file}.csv?organizationId=${ORGANIZATION}`))[0]).toBe(200);
+  expect((await get(`deliveries.csv?recipient=${PLANTED.exported}`))[0]).toBe(400);
+  expect((await get(`deliveries.csv?status=${PLANTED.exported}`))[0]).toBe(400);
+  await stranger(`/export/deliveries.csv?recipient=${PLANTED.exported}`, {});
+  const trail = '{ auditTrail(first: 200) { edges { node { action } } } }';
+  await expect
+    .poll(async () => JSON.stringify(await waybill.ask(trail)), { timeout: 60_000 })
+    .toContain('Export.audit');
+}
 
 /** How a value may lie somewhere: as it is, in JSON, in a URL, in hex, and in base64 at any offset. */
 function forms(value: string): string[] {
@@ -231,6 +362,52 @@ it('the search finds what is there, however it is written', () => {
 describe('nothing of it is', () => {
   const secrets = () => ({ apiKey: apiKey.split('_').at(-1) as string, adminKey: waybill.adminKey });
 
+  it('in what the command line prints of the installation', { timeout: 300_000 }, async () => {
+    const shared = { WAYBILL_URL: waybill.url, WAYBILL_KEY: waybill.adminKey, WAYBILL_DATA: dataDir };
+    const env = { ...process.env, ...shared, DATABASE_URL: database.url, WAYBILL_CONFIG: join(folder, 'waybill.yaml') };
+    const store = isEventStoreDbWanted ? { EVENTSTORE_URL: (await eventStoreOf(dataDir)).url } : {};
+    const run = async (...args: string[]) => {
+      const all = [join(REPOSITORY, 'bin/waybill.mjs'), ...args];
+      // What a command says of a problem counts as much.
+      const said = await promisify(execFile)(process.execPath, all, { env: { ...env, ...store } }).catch(
+        (error) => error,
+      );
+      return `${said.stdout}${said.stderr}`;
+    };
+    const operating: string[] = [];
+    for (const command of ['doctor', 'projections', 'keys list', 'audit verify', 'retention show --organization x'])
+      operating.push(await run(...command.split(' '), '--json'));
+    if (!isEventStoreDbWanted)
+      operating.push(await run('log', 'stats', '--json'), await run('log', 'verify', '--json'));
+    for (const text of operating) expect(text).toMatch(/^\s*[[{]/);
+    expect(leaksIn(operating.join('\n'), secrets())).toEqual([]);
+    // Whoever may see data sees it; what is secret nobody does.
+    const { sendGridKey, password, webhookSecret, header, databasePassword } = PLANTED;
+    const hidden = { sendGridKey, password, webhookSecret, header, databasePassword, ...secrets() };
+    const shown = [await run('destinations', 'list', '--json'), await run('deliveries', 'list', '--json')].join('\n');
+    expect(shown).toContain(ORGANIZATION);
+    expect(leaksIn(shown, secrets()).filter((name) => name in hidden)).toEqual([]);
+  });
+
+  it.each([
+    ['its database', { DATABASE_URL: `postgresql://waybill:${PLANTED.databasePassword}@127.0.0.1:1/waybill` }],
+    [
+      'its event store',
+      { EVENTSTORE_URL: `esdb://admin:${PLANTED.databasePassword}@127.0.0.1:1?tls=false&maxDiscoverAttempts=1` },
+    ],
+    ['a setting', { WAYBILL_CONFIG: 'broken.yaml' }],
+  ])('in what a start says that fails for %s', { timeout: 300_000 }, async (_, more) => {
+    const auth = { user: 'waybill', pass: PLANTED.password };
+    const broken = { providers: [{ name: 'mail', channel: 'EMAIL', config: { email: { service: 'smtp', auth } } }] };
+    await writeFile(join(folder, 'broken.yaml'), JSON.stringify(broken));
+    const own = { WAYBILL_DATA: join(folder, `crash-${randomUUID()}`), PORT: '0', WAYBILL_LOG_LEVEL: 'trace' };
+    const options = { cwd: folder, env: { ...process.env, DATABASE_URL: database.url, ...own, ...more } };
+    const started = promisify(execFile)(process.execPath, [join(REPOSITORY, 'bin/waybill.mjs'), 'start'], options);
+    const { code, stdout, stderr } = await started.catch((error) => error);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/DATABASE_URL|EVENTSTORE_URL|providers/)]);
+    expect(leaksIn(stdout + stderr)).toEqual([]);
+  });
+
   it('in what the process printed, at the finest level', () => {
     const output = waybill.output();
     // Nest speaks only when it is asked to.
@@ -263,15 +440,17 @@ describe('nothing of it is', () => {
   });
 
   it('in any file of the data directory, the event log first of all', { timeout: 120_000 }, async () => {
+    const store = isEventStoreDbWanted ? (await eventStoreOf(dataDir)).path : join(dataDir, 'log');
     await waybill.stop();
     const files: string[] = [];
-    for (const name of await readdir(dataDir, { recursive: true }))
-      if ((await stat(join(dataDir, name))).isFile()) files.push(name);
-    expect(files).toContain(join('log', 'data.mdb'));
-    for (const name of files) {
-      const text = await readFile(join(dataDir, name), 'latin1');
+    for (const place of new Set([dataDir, store]))
+      for (const name of await readdir(place, { recursive: true }))
+        if ((await stat(join(place, name))).isFile()) files.push(join(place, name));
+    expect(files).toContain(join(store, 'data.mdb'));
+    for (const file of new Set(files)) {
+      const text = await readFile(file, 'latin1');
       const found = leaksIn(Buffer.from(text, 'latin1').toString('utf8'), secrets());
-      expect({ file: name, leaks: found }).toEqual({ file: name, leaks: [] });
+      expect({ file, leaks: found }).toEqual({ file, leaks: [] });
     }
   });
 });

@@ -1,7 +1,7 @@
 import type { Accepted } from '../../src/commands/deliveries.js';
 import type { RequestDeliveryInput, TargetInput } from '../../src/commands/delivery-input.js';
 import type { Refused } from '../../src/commands/executor.js';
-import type { DeliveryCommand } from '../../src/domain/delivery.js';
+import type { DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import type { Instance } from './instance.js';
 import { ORGANIZATION } from './instance.js';
@@ -14,7 +14,7 @@ import type { Witness } from './witness.js';
 /** A client that hears nothing for so long tries again, with the same key. */
 const PATIENCE_MS = 4_000;
 const MOST_TRIES = 8;
-/** What the time of a request and that of its being stored may differ by: the log is slow, clocks are not quite right. */
+/** What the times of a request and the log's may differ by: clocks are not quite right. */
 const CLOCK_TOLERANCE_MS = 30_000;
 
 export interface ClientParts {
@@ -38,6 +38,8 @@ export class Clients {
   readonly #known = new Map<number, { readonly id: string; readonly body: Body; readonly sinceMs: number }>();
   /** Requests as they were first made: who repeats one repeats it as it was. */
   readonly #inputs = new Map<string, RequestDeliveryInput>();
+  /** delivery → when it was first asked for */
+  readonly #askedAtMs = new Map<number, number>();
   #turn = 0;
 
   constructor(parts: ClientParts) {
@@ -48,6 +50,7 @@ export class Clients {
     const place = `${planned.delivery} ${body}`;
     const input = this.#inputs.get(place) ?? this.#inputOf(planned, body);
     this.#inputs.set(place, input);
+    if (!this.#askedAtMs.has(planned.delivery)) this.#askedAtMs.set(planned.delivery, this.#parts.scheduler.nowMs);
     this.#try(planned, input, body, 1);
   }
 
@@ -145,13 +148,19 @@ export class Clients {
     if (!known) this.#known.set(delivery, { id, body, sinceMs: this.#parts.scheduler.nowMs });
   }
 
-  /** People have as long to approve as the client has said, whatever the instance that it asked takes for the time. */
+  /**
+   * People have as long to approve as the client has said, whatever the instance that it asked takes for the time. That
+   * begins when it asks, at the earliest, and when it is stored, at the latest: an instance may be stopped in between.
+   */
   #checkDeadline({ delivery, approval }: PlannedRequest, first: RecordedEvent | undefined): void {
     const { deadline } = (first?.data.approval ?? {}) as { readonly deadline?: string };
     if (approval?.timeoutSeconds === undefined || deadline === undefined || !first) return;
-    const givenMs = Date.parse(deadline) - Date.parse(first.created);
-    if (Math.abs(givenMs - approval.timeoutSeconds * 1_000) > CLOCK_TOLERANCE_MS) {
-      const told = `has ${Math.round(givenMs / 1_000)} s to be approved instead of ${approval.timeoutSeconds} s`;
+    const beginsMs = Date.parse(deadline) - approval.timeoutSeconds * 1_000;
+    const askedAtMs = EPOCH_MS + (this.#askedAtMs.get(delivery) ?? 0);
+    const storedAtMs = Date.parse(first.created);
+    if (beginsMs < askedAtMs - CLOCK_TOLERANCE_MS || beginsMs > storedAtMs + CLOCK_TOLERANCE_MS) {
+      const given = Math.round((Date.parse(deadline) - storedAtMs) / 1_000);
+      const told = `has ${given} s to be approved instead of ${approval.timeoutSeconds} s`;
       this.#parts.witness.fail('times are kept', `${nameOf(delivery)} ${told}`);
     }
   }

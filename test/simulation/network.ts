@@ -68,7 +68,9 @@ export function call<Result>(scheduler: Scheduler, link: Link, serve: () => Resu
       if (isLost) return;
       scheduler.after(back, host, () => (answer.ok ? resolve(answer.result) : reject(answer.error)));
     });
-    if (isLost || doubt === 'reply' || doubt === 'late') giveUp('no answer', link.patienceMs);
+    // PostgreSQL carries nothing out that was given up: the locks of such a checkpoint hold the next one up until it is over.
+    const patienceMs = latestMs > 0 ? link.patienceMs : Math.max(link.patienceMs, arrives + back);
+    if (isLost || doubt === 'reply' || doubt === 'late') giveUp('no answer', patienceMs);
   });
 }
 

@@ -26,8 +26,17 @@ interface PartitionRow {
   epoch: bigint;
   expiresAtMs: number;
   position: bigint;
+  /** Which run of the owner has taken it. */
+  run: number;
   /** Not in the real table: the run of an instance that made the newest epoch. */
   holder: Host | undefined;
+}
+
+/** A run of an instance. */
+interface Claimer {
+  readonly owner: string;
+  readonly run: number;
+  readonly host: Host;
 }
 
 export interface DeliveryRow {
@@ -44,6 +53,7 @@ export class SimulatedDatabase {
   readonly #scheduler: Scheduler;
   readonly #aheadMs: number;
   readonly #instances = new Map<string, number>();
+  #runs = 0;
   readonly #partitions = new Map<number, PartitionRow>();
   /** Partitions whose mark is in the table of deliveries. */
   readonly #marks = new Set<number>();
@@ -88,20 +98,24 @@ export class SimulatedDatabase {
     this.#instances.delete(owner);
   }
 
-  claim(owner: string, host: Host, most: number, mine: readonly number[], takeOver: boolean): Claim[] {
+  beginRun(): number {
+    return ++this.#runs;
+  }
+
+  claim({ owner, run, host }: Claimer, most: number, mine: readonly number[], takeOver: boolean): Claim[] {
     for (let partition = 0; partition < PARTITIONS; partition++)
       if (!this.#partitions.has(partition))
         this.#partitions.set(partition, {
-          ...{ owner, epoch: 0n, expiresAtMs: this.nowMs, position: 0n },
+          ...{ owner, epoch: 0n, expiresAtMs: this.nowMs, position: 0n, run: 0 },
           holder: undefined,
         });
     const free = [...this.#partitions]
-      .filter(([partition, row]) => !mine.includes(partition) && (takeOver || this.#isFreeFor(owner, row)))
+      .filter(([partition, row]) => !mine.includes(partition) && this.#isFreeFor(owner, run, takeOver, row))
       .sort(([one, a], [other, b]) => Number(b.owner === owner) - Number(a.owner === owner) || one - other)
       .slice(0, most);
     return free.map(([partition, row]) => {
       if (!this.#marks.has(partition)) this.#beginAgain(partition, row);
-      Object.assign(row, { owner, holder: host, epoch: row.epoch + 1n, expiresAtMs: this.nowMs + TTL_MS });
+      Object.assign(row, { owner, run, holder: host, epoch: row.epoch + 1n, expiresAtMs: this.nowMs + TTL_MS });
       return { partition, epoch: row.epoch, position: row.position };
     });
   }
@@ -198,8 +212,8 @@ export class SimulatedDatabase {
     for (const { id } of this.#of([partition])) this.rows.delete(id);
   }
 
-  #isFreeFor(owner: string, row: PartitionRow): boolean {
-    return row.owner === owner || row.expiresAtMs <= this.nowMs;
+  #isFreeFor(owner: string, run: number, takeOver: boolean, row: PartitionRow): boolean {
+    return (row.owner === owner ? row.run <= run : takeOver) || row.expiresAtMs <= this.nowMs;
   }
 
   #of(partitions: readonly number[]): DeliveryRow[] {
@@ -238,6 +252,7 @@ export class DatabaseClient extends EngineStore {
   readonly #link: Link;
   readonly #name: string;
   readonly #watch: DatabaseWatch;
+  readonly #run: number;
 
   constructor(
     scheduler: Scheduler,
@@ -250,6 +265,7 @@ export class DatabaseClient extends EngineStore {
     this.#database = database;
     this.#link = link;
     this.#name = owner;
+    this.#run = database.beginRun();
   }
 
   override census(): Promise<Census> {
@@ -261,8 +277,9 @@ export class DatabaseClient extends EngineStore {
   }
 
   override claim(most: number, mine: readonly number[], takeOver: boolean): Promise<Claim[]> {
+    const claimer = { owner: this.#name, run: this.#run, host: this.#link.host };
     return this.#call(() => {
-      const claims = this.#database.claim(this.#name, this.#link.host, most, mine, takeOver);
+      const claims = this.#database.claim(claimer, most, mine, takeOver);
       this.#watch.onClaim(claims);
       return claims;
     });

@@ -110,11 +110,15 @@ function replaceImports(): void {
 function virtualDelay(ms: number | undefined, value: unknown, signal: AbortSignal | undefined): Promise<unknown> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
-    const timer = setVirtualTimeout(() => resolve(value), ms);
-    signal?.addEventListener('abort', () => {
+    const cutOff = () => {
       clearVirtual(timer);
-      reject(signal.reason);
-    });
+      reject(signal?.reason);
+    };
+    const timer = setVirtualTimeout(() => {
+      signal?.removeEventListener('abort', cutOff);
+      resolve(value);
+    }, ms);
+    signal?.addEventListener('abort', cutOff);
   });
 }
 

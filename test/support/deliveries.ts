@@ -1,5 +1,5 @@
-import type { AttemptOutcome, DeliveryCommand } from '../../src/domain/delivery.js';
 import { delivery } from '../../src/domain/delivery.js';
+import type { AttemptOutcome, DeliveryCommand } from '../../src/domain/delivery-commands.js';
 import type { AttemptRef, DeliveryEvent, DeliveryRequested, LegPlan, Route } from '../../src/domain/delivery-events.js';
 import type { DeliveryState, Leg } from '../../src/domain/delivery-state.js';
 import { type RetryPolicy, retryPolicy } from '../../src/domain/retry-policy.js';

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ClientConfig } from 'pg';
 import { startPostgres } from '../../src/platform/embedded-postgres.js';
-import { Connection } from '../../src/projections/connection.js';
-import { digest } from '../../src/projections/digest.js';
 import { projections } from '../../src/projections/registry.js';
+import { Connection } from '../../src/projections/runner/connection.js';
+import { digest } from '../../src/projections/runner/digest.js';
 
 const silent = { info: () => undefined, error: () => undefined };
 

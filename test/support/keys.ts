@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Subject } from '../../src/event-store/codec.js';
-import type { DataKey, DataKeys } from '../../src/event-store/sealed-fields.js';
+import type { DataKey } from '../../src/event-store/event-cipher.js';
+import type { DataKeys } from '../../src/event-store/sealed-fields.js';
 
 /** Data keys in memory, which can be destroyed. */
 export class MemoryKeys implements DataKeys {

@@ -55,6 +55,8 @@ export interface WaybillOptions {
   readonly keepData?: boolean;
   /** Default: as WAYBILL_TEST_LOG says, else false. True keeps the log in an EventStoreDB test server. */
   readonly eventStoreDb?: boolean;
+  /** What the process is started through, such as `prlimit --fsize=…`: it must become it. */
+  readonly through?: readonly string[];
   /** For node itself: `--cpu-prof` … */
   readonly nodeOptions?: readonly string[];
   /** Default: the root of the repository. */
@@ -64,7 +66,7 @@ export interface WaybillOptions {
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
 /** As `npm start` has them. */
-const NODE_OPTIONS = ['--max-semi-space-size=64', '--no-parallel-scavenge'];
+const NODE_OPTIONS = ['--max-semi-space-size=64', '--no-parallel-scavenge', '--no-allocation-site-pretenuring'];
 /** First start on a slow machine: compiling, initdb and migrations. */
 const START_TIMEOUT_MS = 120_000;
 const READY = /Waybill is ready at (https?:\/\/\S+)\/graphql/;
@@ -78,22 +80,21 @@ const CONNECTIONS = 128;
  * @throws Error with what it printed, when it ends or is silent for 120 s instead of becoming ready
  */
 export async function startWaybill(options: WaybillOptions = {}): Promise<WaybillProcess> {
-  const { env, dataDir, keepData = dataDir !== undefined, nodeOptions = [], cwd = REPOSITORY } = options;
+  const { env, dataDir, keepData = dataDir !== undefined, cwd = REPOSITORY } = options;
+  const { nodeOptions = [], through = [] } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
   const { eventStoreDb = isEventStoreDbWanted } = options;
   const log = eventStoreDb ? { EVENTSTORE_URL: (await eventStoreOf(directory)).url } : {};
-  const child = spawn(
-    process.execPath,
-    [...NODE_OPTIONS, ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'],
-    {
-      cwd,
-      env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...log, ...env },
-      // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  const node = [process.execPath, ...NODE_OPTIONS, ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'];
+  const [program, ...argv] = [...through, ...node];
+  const child = spawn(program as string, argv, {
+    cwd,
+    env: { ...environment(), WAYBILL_DATA: directory, WAYBILL_ADMIN_KEY: adminKey, ...log, ...env },
+    // A session of its own: Ctrl-C in the terminal is for the caller, who then stops it in good order.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const output = outputOf(child);
   const exited = once(child, 'exit').then(([code, signal]): Exit => ({ code, signal }));
   const watch = cleanUpWhenWeAreGone(directory, dataDir === undefined);

@@ -1,154 +1,120 @@
-import type { Dispatcher } from 'undici';
 import { z } from 'zod';
-import type { FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
-import { at } from '../callback.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
-import { explanation, parsed } from '../json-answer.js';
-import { render, templateError, variablesOf } from '../liquid.js';
+import type { Attachment } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, inDoubt, template } from '../config.js';
+import { inBase64 } from '../files/file-sources.js';
+import { render, templateError, variablesOf } from '../messages/liquid.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { exchange, type HttpAnswer, nobodyAt, refusedByHttp } from '../net/http.js';
+import { at, explanation, parsed } from '../net/json.js';
 import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
-import { headersSchema, secretHeaderValues } from '../request-headers.js';
+import { headersSchema, secretHeaderValues } from '../webhook/request-headers.js';
 
 /** Any HTTP API: method, URL, headers and body are templates, and a rule says which answers are success. */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'API',
   provider: 'api',
   configKey: 'api',
-  secretFields: [],
   idempotency: 'keyed',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Asks the host of the URL with HEAD: that anybody answers. No template is rendered, as there is no message.',
   limits: { maxBytes: 10 * 1_024 * 1_024, timeoutMs: 15_000 },
 };
 
 /** Of the answer, for the rule on its body. */
 const KEEP_BYTES = 65_536;
 
-interface ApiConfig {
-  readonly url: string;
-  readonly method?: Dispatcher.HttpMethod;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly bodyTemplate?: string;
-  readonly contentType?: string;
-  readonly idempotencyHeader?: string;
-  readonly success?: {
-    readonly statuses?: readonly number[];
-    readonly field?: string;
-    readonly equals?: Json;
-    readonly messageIdField?: string;
-  };
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) => {
+  const field = z.string().regex(/^[\w-]+(\.[\w-]+){0,9}$/, 'must be a dotted path: data.status');
+  return z.strictObject({
+    url: template(2_000)
+      .and(checked((url) => egress.problemWithUrl(url.split('{')[0] ?? '')))
+      .describe('Liquid template of the URL. Its host is fixed; values are to be escaped: `{{ name | url_encode }}`.'),
+    method: z
+      .enum(['POST', 'PUT', 'PATCH', 'GET', 'DELETE'])
+      .optional()
+      .describe('HTTP method.')
+      .meta({ default: 'POST' }),
+    headers: headersSchema
+      .optional()
+      .describe(
+        'Headers; their values are Liquid templates. Those with auth, token, key, secret, cookie, password or credential in their name are secrets.',
+      ),
+    bodyTemplate: template(100_000)
+      .optional()
+      .describe(
+        'Liquid template of the body: `{"text": {{ text | json }}}`. Default: the content of the request as JSON.',
+      ),
+    contentType: z
+      .string()
+      .regex(/^[\w.+-]+\/[\w.+-]+(; ?[\w=-]+)?$/, 'must be a media type')
+      .optional()
+      .describe('Type of the body.')
+      .meta({ default: 'application/json' }),
+    idempotencyHeader: z
+      .string()
+      .regex(/^[A-Za-z][A-Za-z0-9-]{0,60}$/, 'must be the name of a header')
+      .optional()
+      .describe('Header that carries what is the same for all attempts at one message.')
+      .meta({ default: 'Idempotency-Key' }),
+    success: z
+      .strictObject({
+        statuses: z
+          .array(z.int().min(100).max(599))
+          .min(1)
+          .max(50)
+          .optional()
+          .describe('Statuses that are success. Default: 200 to 299.'),
+        field: field.optional().describe('Field of the JSON answer that must have the value `equals`.'),
+        equals: z.json().optional().describe('That value. Without it the field only has to be there.'),
+        messageIdField: field.optional().describe("Field of the JSON answer that is recorded as the provider's id."),
+      })
+      .optional()
+      .describe('When an answer is success.'),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
+};
 
-export class ApiAdapter implements ChannelAdapter {
+type ApiConfig = ConfigOf<typeof schema>;
+
+export class ApiAdapter extends Adapter<ApiConfig> {
   readonly #egress: Egress;
   readonly #userAgent: string;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress, userAgent: string) {
+    super(
+      DECLARATION,
+      schema(egress),
+      inField('url', (url) => egress.problemWithUrl(url)),
+    );
     this.#egress = egress;
     this.#userAgent = userAgent;
-    const field = z.string().regex(/^[\w-]+(\.[\w-]+){0,9}$/, 'must be a dotted path: data.status');
-    this.schema = z.strictObject({
-      url: template(2_000)
-        .and(checked((url) => egress.problemWithUrl(url.split('{')[0] ?? '')))
-        .describe(
-          'Liquid template of the URL. Its host is fixed; values are to be escaped: `{{ name | url_encode }}`.',
-        ),
-      method: z
-        .enum(['POST', 'PUT', 'PATCH', 'GET', 'DELETE'])
-        .optional()
-        .describe('HTTP method.')
-        .meta({ default: 'POST' }),
-      headers: headersSchema
-        .optional()
-        .describe(
-          'Headers; their values are Liquid templates. Those with auth, token, key, secret, cookie, password or credential in their name are secrets.',
-        ),
-      bodyTemplate: template(100_000)
-        .optional()
-        .describe(
-          'Liquid template of the body: `{"text": {{ text | json }}}`. Default: the content of the request as JSON.',
-        ),
-      contentType: z
-        .string()
-        .regex(/^[\w.+-]+\/[\w.+-]+(; ?[\w=-]+)?$/, 'must be a media type')
-        .optional()
-        .describe('Type of the body.')
-        .meta({ default: 'application/json' }),
-      idempotencyHeader: z
-        .string()
-        .regex(/^[A-Za-z][A-Za-z0-9-]{0,60}$/, 'must be the name of a header')
-        .optional()
-        .describe('Header that carries what is the same for all attempts at one message.')
-        .meta({ default: 'Idempotency-Key' }),
-      success: z
-        .strictObject({
-          statuses: z
-            .array(z.int().min(100).max(599))
-            .min(1)
-            .max(50)
-            .optional()
-            .describe('Statuses that are success. Default: 200 to 299.'),
-          field: field.optional().describe('Field of the JSON answer that must have the value `equals`.'),
-          equals: z.json().optional().describe('That value. Without it the field only has to be there.'),
-          messageIdField: field.optional().describe("Field of the JSON answer that is recorded as the provider's id."),
-        })
-        .optional()
-        .describe('When an answer is success.'),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(config: ApiConfig, signal: AbortSignal) {
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
+    const call = { headers: ['user-agent', this.#userAgent], timeoutMs, signal };
+    const silence = await nobodyAt(this.#egress.dispatcher(config), new URL(config.url.split('{')[0] ?? ''), call);
+    return silence && problemAt('url', silence);
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, url: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return this.#egress.problemWithUrl(address);
-  }
-
-  /** That anybody answers; no template is rendered, as there is no message. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const { url, timeout: own } = config as unknown as ApiConfig;
-    const { origin, host } = new URL(url.split('{')[0] ?? '');
-    const startedAt = performance.now();
-    const timeoutMs = own ?? DESCRIPTION.limits.timeoutMs;
-    const request = { origin, path: '/', method: 'HEAD' as const, headers: ['user-agent', this.#userAgent] };
-    const result = await exchange(this.#egress.dispatcher, { ...request, timeoutMs, signal });
-    const latencyMs = performance.now() - startedAt;
-    if (result.kind === 'answer') return { ok: true, latencyMs, problems: [] };
-    const { code, detail } = unanswered(result.error, host, false);
-    return { ok: false, latencyMs, problems: [{ path: 'url', problem: `${code}: ${detail}` }] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as ApiConfig;
-    const request = requestOf(config, message);
+  protected async deliver(
+    config: ApiConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
+    const { attachments } = message.content;
+    const request = requestOf(config, message, attachments && (await Promise.all(attachments.map(inBase64))));
     if ('kind' in request) return request;
     const { url, headers, body } = request;
-    const { maxBytes, timeoutMs } = DESCRIPTION.limits;
+    const { maxBytes, timeoutMs } = DECLARATION.limits;
     const size = Buffer.byteLength(body ?? '');
     if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the body has ${size} bytes, ${maxBytes} fit`);
-    const result = await exchange(this.#egress.dispatcher, {
+    const result = await exchange(this.#egress.dispatcher(config), {
       origin: url.origin,
       path: url.pathname + url.search,
       method: config.method ?? 'POST',
@@ -163,9 +129,9 @@ export class ApiAdapter implements ChannelAdapter {
   }
 }
 
-function requestOf(config: ApiConfig, message: OutgoingMessage) {
+function requestOf(config: ApiConfig, message: OutgoingMessage, attachments: readonly Attachment[] | undefined) {
   const { content } = message;
-  const { subject, text, html, data, attachments } = content;
+  const { subject, text, html, data } = content;
   const variables = {
     subject: subject ?? '',
     text: text ?? '',

@@ -1,34 +1,30 @@
 import { createPrivateKey } from 'node:crypto';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { type HttpAnswer, refusedByHttp } from '../http.js';
-import { Http2Connections } from '../http2.js';
-import { TokenCache } from '../oauth.js';
-import { abortReason, presentable, type Rejected, unanswered } from '../outcome.js';
-import { type PushConfig, pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge, uuidOf } from '../push.js';
+import type { ErrorCategory, Json, JsonObject } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, NO_MESSAGE, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, endpoint, inDoubt } from '../config.js';
+import { pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge, uuidOf } from '../messages/push.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { type HttpAnswer, refusedByHttp } from '../net/http.js';
+import { Http2Connections } from '../net/http2.js';
+import { objectIn } from '../net/json.js';
+import { TokenCache } from '../net/oauth.js';
+import { abortReason, accepted, presentable, type Rejected, unanswered } from '../outcome.js';
 
 /**
  * Push messages to Apple's devices over HTTP/2, with token authentication
  * (https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns).
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'PUSH',
   provider: 'apns',
   configKey: 'push',
-  secretFields: ['privateKey'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Sends to a device token that nobody has: Apple looks at the credentials first.',
   limits: { maxBytes: 4_096, timeoutMs: 15_000 },
 };
 
@@ -42,21 +38,46 @@ const TOKEN_SECONDS = 50 * 60;
 /** No device has it: what Apple says of it is about the credentials. */
 const NOBODY = '0'.repeat(64);
 
-interface ApnsConfig extends PushConfig {
-  readonly teamId: string;
-  readonly keyId: string;
-  readonly privateKey: string;
-  readonly topic: string;
-  readonly environment?: keyof typeof ENDPOINTS;
-  readonly to: string;
-  readonly sound?: string;
-  readonly category?: string;
-  readonly threadId?: string;
-  readonly interruptionLevel?: string;
-  readonly collapseId?: string;
-  readonly endpoint?: string;
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) => {
+  const id = z.string().regex(/^[A-Z0-9]{10}$/, 'must be ten letters and digits');
+  const text = z.string().min(1).max(200).optional();
+  return z.strictObject({
+    service: z.literal('apns').describe('Chooses this provider.'),
+    teamId: id.describe('The team of the developer account.'),
+    keyId: id.describe('The key for the push service.'),
+    privateKey: checked((key) => (isP256(key) ? undefined : 'must be an EC private key on P-256, PEM'))
+      .describe('The key itself: what is in its .p8 file.')
+      .meta({ secret: true }),
+    topic: z
+      .string()
+      .regex(/^[\w.-]{1,200}$/, 'must be a bundle id')
+      .describe("The app's bundle id: `com.example.app`."),
+    environment: z
+      .enum(['production', 'sandbox'])
+      .optional()
+      .describe('Apps run from Xcode have tokens of the sandbox.')
+      .meta({ default: 'production' }),
+    to: checked(problemWithToken).describe('The device token, in hexadecimal.'),
+    ...pushFields,
+    sound: text.describe('File in the app, or `default`. Default: none.'),
+    category: text.describe('Which of the kinds of notification that the app knows it is. Default: none.'),
+    threadId: text.describe('Notifications of one thread are shown together. Default: by app.'),
+    interruptionLevel: z
+      .enum(['passive', 'active', 'time-sensitive', 'critical'])
+      .optional()
+      .describe("How it may interrupt; some need the app to be allowed to. Default: the system's own."),
+    collapseId: z
+      .string()
+      .regex(/^[\x21-\x7e]{1,64}$/, 'must be 1 to 64 printable characters')
+      .optional()
+      .describe('Of messages with the same id the device shows the last only. Default: one for each delivery.'),
+    endpoint: endpoint(egress, ENDPOINTS.production),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
+};
+
+type ApnsConfig = ConfigOf<typeof schema>;
 
 /** `reason` of .../handling-notification-responses-from-apns, where it says more than the status. */
 const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
@@ -77,90 +98,37 @@ const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
 /** The device has the app no more, or never had it. */
 const GONE = new Set(['BadDeviceToken', 'ExpiredToken', 'Unregistered']);
 
-export class ApnsAdapter implements ChannelAdapter {
+export class ApnsAdapter extends Adapter<ApnsConfig> {
+  readonly errors = {
+    source: 'https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns',
+    categories: CATEGORIES,
+  };
   readonly #connections: Http2Connections;
   readonly #tokens = new TokenCache();
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), inField('to', problemWithToken));
     this.#connections = new Http2Connections(egress);
-    const id = z.string().regex(/^[A-Z0-9]{10}$/, 'must be ten letters and digits');
-    const text = z.string().min(1).max(200).optional();
-    this.schema = z.strictObject({
-      service: z.literal('apns').describe('Chooses this provider.'),
-      teamId: id.describe('The team of the developer account.'),
-      keyId: id.describe('The key for the push service.'),
-      privateKey: checked((key) => (isP256(key) ? undefined : 'must be an EC private key on P-256, PEM'))
-        .describe('The key itself: what is in its .p8 file.')
-        .meta({ secret: true }),
-      topic: z
-        .string()
-        .regex(/^[\w.-]{1,200}$/, 'must be a bundle id')
-        .describe("The app's bundle id: `com.example.app`."),
-      environment: z
-        .enum(['production', 'sandbox'])
-        .optional()
-        .describe('Apps run from Xcode have tokens of the sandbox.')
-        .meta({ default: 'production' }),
-      to: checked(problemWithToken).describe('The device token, in hexadecimal.'),
-      ...pushFields,
-      sound: text.describe('File in the app, or `default`. Default: none.'),
-      category: text.describe('Which of the kinds of notification that the app knows it is. Default: none.'),
-      threadId: text.describe('Notifications of one thread are shown together. Default: by app.'),
-      interruptionLevel: z
-        .enum(['passive', 'active', 'time-sensitive', 'critical'])
-        .optional()
-        .describe("How it may interrupt; some need the app to be allowed to. Default: the system's own."),
-      collapseId: z
-        .string()
-        .regex(/^[\x21-\x7e]{1,64}$/, 'must be 1 to 64 printable characters')
-        .optional()
-        .describe('Of messages with the same id the device shows the last only. Default: one for each delivery.'),
-      endpoint: endpoint(egress, ENDPOINTS.production),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithToken(address);
-  }
-
-  /** A message to a device that nobody has: Apple looks at the credentials first. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const apns = { ...(config as unknown as ApnsConfig), to: NOBODY };
-    const startedAt = performance.now();
-    const message = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
+  protected async probe(config: ApnsConfig, signal: AbortSignal) {
     const headers = { 'apns-push-type': 'background', 'apns-priority': '5', 'apns-expiration': '0' };
     const body = JSON.stringify({ aps: { 'content-available': 1 } });
-    const sent = await this.#post(apns, headers, body, message, { now: new Date(), signal });
-    const latencyMs = performance.now() - startedAt;
-    if (sent.kind === 'accepted' || sent.code === 'APNS_BAD_DEVICE_TOKEN') return { ok: true, latencyMs, problems: [] };
-    return {
-      ok: false,
-      latencyMs,
-      problems: [{ path: PATHS[sent.category] ?? 'endpoint', problem: `${sent.code}: ${sent.detail}` }],
-    };
+    const options = { now: new Date(), signal };
+    const sent = await this.#post({ ...config, to: NOBODY }, headers, body, NO_MESSAGE, options);
+    if (sent.kind === 'accepted' || sent.code === 'APNS_BAD_DEVICE_TOKEN') return undefined;
+    return problemAt(PATHS[sent.category] ?? 'endpoint', sent);
   }
 
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as ApnsConfig;
+  protected async deliver(
+    config: ApnsConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     const payload = payloadOf(message, config);
     if ('kind' in payload) return payload;
     const body = JSON.stringify(payload.payload);
-    const large = tooLarge(Buffer.byteLength(body), DESCRIPTION.limits.maxBytes);
+    const large = tooLarge(Buffer.byteLength(body), DECLARATION.limits.maxBytes);
     if (large) return large;
     const seconds = secondsToLive(message, config, now);
     const { isShown } = payload;
@@ -196,18 +164,16 @@ export class ApnsAdapter implements ChannelAdapter {
       origin,
       // Apple takes tokens of one team only on a connection.
       connectionKey: `${teamId} ${keyId}`,
+      proxy: config.proxy,
       path: `${pathname.replace(/\/$/, '')}/3/device/${to}`,
       method: 'POST',
       headers: { authorization: `bearer ${token}`, 'apns-topic': topic, ...headers },
       body,
-      timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
+      timeoutMs: config.timeout ?? DECLARATION.limits.timeoutMs,
       signal,
     });
     if (result.kind === 'silence') return unanswered(result.error, host, result.sent);
-    if (result.status === 200) {
-      const id = result.headers['apns-id'];
-      return { kind: 'accepted', delivered: false, ...(typeof id === 'string' && { providerMessageId: id }) };
-    }
+    if (result.status === 200) return accepted(result.headers['apns-id']);
     const refusal = refusalOf(result, config, message, now);
     if (refusal.code === 'APNS_EXPIRED_PROVIDER_TOKEN') this.#tokens.forget(key);
     return refusal;
@@ -266,12 +232,8 @@ function refusalOf(answer: HttpAnswer, config: ApnsConfig, message: OutgoingMess
 }
 
 function reasonIn(body: string): string {
-  try {
-    const { reason } = JSON.parse(body) as { reason?: unknown };
-    return typeof reason === 'string' ? reason : '';
-  } catch {
-    return '';
-  }
+  const { reason } = objectIn(body);
+  return typeof reason === 'string' ? reason : '';
 }
 
 const problemWithToken = (to: string): string | undefined =>

@@ -1,31 +1,26 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField } from '../adapter.js';
 import { parseBirdCallback } from '../callbacks/bird.js';
-import type {
-  CallbackRequest,
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { exchange, type HttpResult, refusedByHttp } from '../http.js';
-import { apiKey, parsed } from '../http-email.js';
-import { presentable, unanswered } from '../outcome.js';
-import { isSenderName, isShortCode, problemWithNumber, segmentsOf, textOf } from '../sms.js';
+import type { OutgoingMessage, SendOptions } from '../channel.js';
+import { checked, endpoint, inDoubt } from '../config.js';
+import { apiKey } from '../email/http-email.js';
+import { isSenderName, isShortCode, problemWithNumber, segmentsOf, smsFields, textOf } from '../messages/sms.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { exchange, type HttpResult, refusedByHttp } from '../net/http.js';
+import { objectIn } from '../net/json.js';
+import { accepted, presentable, unanswered } from '../outcome.js';
 
 /** Text messages through Bird, formerly MessageBird (https://developers.messagebird.com/api/sms-messaging/). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'SMS',
   provider: 'bird',
   configKey: 'sms',
-  secretFields: ['accessKey', 'signingKey'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'hold',
+  tested: 'Reads the balance, which needs the same key as sending.',
   limits: { maxBytes: 1_377, timeoutMs: 15_000 },
 };
 
@@ -33,14 +28,29 @@ const ENDPOINT = 'https://rest.messagebird.com';
 /** A text is cut into at most nine parts (same page, "body"). */
 const SEGMENTS = 9;
 
-interface BirdConfig {
-  readonly accessKey: string;
-  readonly from: string;
-  readonly to: string;
-  readonly maxSegments?: number;
-  readonly endpoint?: string;
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    service: z.literal('bird').describe('Chooses this provider.'),
+    accessKey: apiKey.describe('The access key.').meta({ secret: true }),
+    from: checked((text) =>
+      isSenderName(text) || isShortCode(text) || problemWithNumber(text) === undefined
+        ? undefined
+        : 'must be an E.164 number, a short code, or 1 to 11 letters and digits',
+    ).describe('The sender: a number, a short code, or a name of 1 to 11 letters and digits.'),
+    ...smsFields(SEGMENTS),
+    signingKey: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .describe('Key that status reports are signed with. Without it they are refused.')
+      .meta({ secret: true }),
+    endpoint: endpoint(egress, ENDPOINT),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('hold'),
+  });
+
+type BirdConfig = ConfigOf<typeof schema>;
 
 /** Error codes in the body (https://developers.messagebird.com/api/#api-errors). */
 const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
@@ -54,80 +64,26 @@ const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
   99: 'TEMPORARY', // internal error
 };
 
-export class BirdAdapter implements ChannelAdapter {
+export class BirdAdapter extends Adapter<BirdConfig> {
+  readonly errors = { source: 'https://developers.messagebird.com/api/#api-errors', categories: CATEGORIES };
+  readonly parseCallback = parseBirdCallback;
   readonly #egress: Egress;
   readonly #userAgent: string;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress, userAgent: string) {
+    super(DECLARATION, schema(egress), inField('to', problemWithNumber));
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.schema = z.strictObject({
-      service: z.literal('bird').describe('Chooses this provider.'),
-      accessKey: apiKey.describe('The access key.').meta({ secret: true }),
-      from: checked((text) =>
-        isSenderName(text) || isShortCode(text) || problemWithNumber(text) === undefined
-          ? undefined
-          : 'must be an E.164 number, a short code, or 1 to 11 letters and digits',
-      ).describe('The sender: a number, a short code, or a name of 1 to 11 letters and digits.'),
-      to: checked(problemWithNumber).describe('The recipient, as +15551234567.'),
-      maxSegments: z
-        .int()
-        .min(1)
-        .max(SEGMENTS)
-        .optional()
-        .describe('Segments that one text may make; a longer one is refused.')
-        .meta({ default: SEGMENTS }),
-      bodyTemplate: template(10_000)
-        .optional()
-        .describe('Liquid template of the text; wins over the text of the request.'),
-      signingKey: z
-        .string()
-        .min(1)
-        .max(200)
-        .optional()
-        .describe('Key that status reports are signed with. Without it they are refused.')
-        .meta({ secret: true }),
-      endpoint: endpoint(egress, ENDPOINT),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('hold'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(config: BirdConfig, signal: AbortSignal) {
+    const result = await this.#call(config, signal, '/balance');
+    if (result.kind === 'silence')
+      return { path: 'endpoint', problem: unanswered(result.error, hostOf(config), false).detail };
+    return result.status === 200 ? undefined : { path: 'accessKey', problem: `Bird answered ${result.status}` };
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithNumber(address);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseBirdCallback(request, config);
-  }
-
-  /** Reads the balance, which needs the same key as sending. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const bird = config as unknown as BirdConfig;
-    const startedAt = performance.now();
-    const result = await this.#call(bird, signal, '/balance');
-    const latencyMs = performance.now() - startedAt;
-    if (result.kind === 'answer' && result.status === 200) return { ok: true, latencyMs, problems: [] };
-    const isAnswer = result.kind === 'answer';
-    const problem = isAnswer ? `Bird answered ${result.status}` : unanswered(result.error, hostOf(bird), false).detail;
-    return { ok: false, latencyMs, problems: [{ path: isAnswer ? 'accessKey' : 'endpoint', problem }] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as BirdConfig;
+  protected async deliver(config: BirdConfig, message: OutgoingMessage, { attemptKey, now, signal }: SendOptions) {
     const body = textOf(message, { segments: config.maxSegments ?? SEGMENTS });
     if (typeof body !== 'string') return body;
     const result = await this.#call(config, signal, '/messages', {
@@ -139,14 +95,8 @@ export class BirdAdapter implements ChannelAdapter {
       reference: attemptKey, // comes back with every report
     });
     if (result.kind === 'silence') return unanswered(result.error, hostOf(config), result.sent);
-    const answer = parsed(result.body);
-    if (result.status >= 200 && result.status < 300) {
-      return {
-        kind: 'accepted',
-        delivered: false,
-        ...(typeof answer.id === 'string' && { providerMessageId: answer.id }),
-      };
-    }
+    const answer = objectIn(result.body);
+    if (result.status >= 200 && result.status < 300) return accepted(answer.id);
     const errors = (Array.isArray(answer.errors) ? answer.errors : []) as { code?: number; description?: string }[];
     const words = errors.map(({ description }) => description ?? '').join('; ');
     const detail = `Bird answered ${result.status}: ${presentable(words, message, [config.accessKey])}`;
@@ -158,7 +108,7 @@ export class BirdAdapter implements ChannelAdapter {
 
   #call(config: BirdConfig, signal: AbortSignal, path: string, body?: object): Promise<HttpResult> {
     const { origin, pathname } = new URL(config.endpoint ?? ENDPOINT);
-    return exchange(this.#egress.dispatcher, {
+    return exchange(this.#egress.dispatcher(config), {
       origin,
       path: pathname.replace(/\/$/, '') + path,
       method: body ? 'POST' : 'GET',
@@ -169,7 +119,7 @@ export class BirdAdapter implements ChannelAdapter {
         ...(body && { 'content-type': 'application/json' }),
       }).flat(),
       ...(body && { body: JSON.stringify(body) }),
-      timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
+      timeoutMs: config.timeout ?? DECLARATION.limits.timeoutMs,
       signal,
       keepBytes: 16_384,
     });

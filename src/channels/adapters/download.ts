@@ -1,53 +1,37 @@
 import { z } from 'zod';
-import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { problemsOf } from '../config.js';
-import { type DownloadsPort, mediaType, VIEWABLE } from '../downloads.js';
-import { type FileConfig, fileFields, filesOf, MAX_FILE_BYTES } from '../files.js';
+import { Adapter, type ConfigOf, type Declaration } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { type DownloadsPort, mediaType, VIEWABLE } from '../files/downloads.js';
+import { DEFAULT_EXPIRY_SECONDS, expiry, linkExpiry, MAX_EXPIRY_SECONDS } from '../files/link-expiry.js';
+import { fileFields, filesOf, MAX_FILE_BYTES } from '../files/placed-files.js';
 import { abortReason, rejected, unanswered } from '../outcome.js';
 
 /** Files behind a signed link that Waybill serves until it expires (docs/downloads.md). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'DOWNLOAD',
   provider: 'download',
   configKey: 'download',
-  secretFields: ['password', 'encryption.password'],
+  selectedBy: 'provider',
+  isDefault: true,
   idempotency: 'keyed',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested: 'Nothing is connected to.',
   limits: { maxBytes: MAX_FILE_BYTES, timeoutMs: 60_000 },
 };
 
-const DAY_SECONDS = 86_400;
-const DEFAULT_EXPIRY_SECONDS = 7 * DAY_SECONDS;
-const MAX_EXPIRY_SECONDS = 366 * DAY_SECONDS;
-
-interface DownloadConfig extends Omit<FileConfig, 'path'> {
-  readonly expiresInSeconds?: number;
-  readonly password?: string;
-  readonly maxUses?: number;
-  readonly viewOnly?: boolean;
-}
-
 const { path: _, ...ownFileFields } = fileFields;
 
-export class DownloadAdapter implements ChannelAdapter {
-  readonly #downloads: DownloadsPort | undefined;
-  readonly schema: z.ZodType = z.strictObject({
-    expiresInSeconds: z
-      .int()
-      .min(60)
-      .max(MAX_EXPIRY_SECONDS)
+const schema = () =>
+  z.strictObject({
+    provider: z
+      .literal('download')
       .optional()
-      .describe('How long the link is good after the delivery, in seconds. Then the files are removed.')
-      .meta({ default: DEFAULT_EXPIRY_SECONDS }),
+      .describe('Chooses links that Waybill serves; s3, azure and gcs have links of their own.')
+      .meta({ default: 'download' }),
+    expiresInSeconds: expiry(MAX_EXPIRY_SECONDS).describe(
+      'How long the link is good after the delivery, in seconds. Then the files are removed.',
+    ),
     password: z
       .string()
       .min(8)
@@ -71,44 +55,32 @@ export class DownloadAdapter implements ChannelAdapter {
     ...ownFileFields,
   });
 
+type DownloadConfig = ConfigOf<typeof schema>;
+
+export class DownloadAdapter extends Adapter<DownloadConfig> {
+  readonly #downloads: DownloadsPort | undefined;
+
   /** @param downloads missing where the adapter only describes itself */
   constructor(downloads?: DownloadsPort) {
+    super(DECLARATION, schema(), linkExpiry(MAX_EXPIRY_SECONDS));
     this.#downloads = downloads;
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(): Promise<undefined> {
+    return undefined;
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  /** A bare address is how long the link is good, in seconds: a link is nobody's. */
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, expiresInSeconds: Number(address) };
-  }
-
-  validateAddress(address: string): string | undefined {
-    const seconds = /^\d{2,8}$/.test(address) ? Number(address) : 0;
-    return seconds >= 60 && seconds <= MAX_EXPIRY_SECONDS
-      ? undefined
-      : `must be how long the link is good, from 60 to ${MAX_EXPIRY_SECONDS} seconds`;
-  }
-
-  /** There is nothing to connect to. */
-  async test(): Promise<ConnectionTest> {
-    return { ok: true, latencyMs: 0, problems: [] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
+  protected async deliver(
+    config: DownloadConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (!this.#downloads) throw new Error('no downloads are plugged in');
-    const config = message.config as unknown as DownloadConfig;
     const { expiresInSeconds = DEFAULT_EXPIRY_SECONDS, password, maxUses, viewOnly = false } = config;
     if (signal.aborted) return unanswered(abortReason(signal), 'the disk', false);
     const files = await filesOf(message, { ...config, path: '{filename}' });
     if ('kind' in files) return files;
-    const hidden = viewOnly && files.find(({ contentType }) => !VIEWABLE.has(mediaType(contentType)));
+    const hidden = viewOnly && files.list.find(({ contentType }) => !VIEWABLE.has(mediaType(contentType)));
     if (hidden)
       return rejected('VALIDATION', 'NOT_VIEWABLE', 'viewOnly is for PDF, images and plain text, not for other types');
     if (signal.aborted) return unanswered(abortReason(signal), 'the disk', false);
@@ -116,7 +88,7 @@ export class DownloadAdapter implements ChannelAdapter {
     try {
       const { id } = await this.#downloads.offer(
         {
-          ...{ organizationId, deliveryId, files, isViewOnly: viewOnly },
+          ...{ organizationId, deliveryId, files: files.list, isViewOnly: viewOnly },
           expiresAt: new Date(now.getTime() + expiresInSeconds * 1_000).toISOString(),
           ...(password !== undefined && { password }),
           ...(maxUses !== undefined && { maxUses }),
@@ -125,7 +97,7 @@ export class DownloadAdapter implements ChannelAdapter {
       );
       return { kind: 'accepted', delivered: true, providerMessageId: id };
     } catch {
-      return rejected('TEMPORARY', 'DOWNLOADS_UNAVAILABLE', 'the files could not be stored');
+      return files.refusal ?? rejected('TEMPORARY', 'DOWNLOADS_UNAVAILABLE', 'the files could not be stored');
     }
   }
 }

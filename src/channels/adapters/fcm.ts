@@ -1,41 +1,30 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
-import { BearerClient, type Grant } from '../bearer.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import {
-  accountKey,
-  askGoogle,
-  googleTokenEndpoint,
-  type ServiceAccount,
-  serviceAccountFields,
-  tokenHostOf,
-} from '../google.js';
-import { type HttpAnswer, refusedByHttp } from '../http.js';
-import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
-import { type PushConfig, pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../push.js';
+import type { ErrorCategory, Json } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, NO_MESSAGE, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, endpoint, inDoubt } from '../config.js';
+import { pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../messages/push.js';
+import { BearerClient, type Grant } from '../net/bearer.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { type HttpAnswer, refusedByHttp } from '../net/http.js';
+import { objectIn } from '../net/json.js';
+import { accepted, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { accountKey, askGoogle, googleTokenEndpoint, serviceAccountFields, tokenHostOf } from '../vendors/google.js';
 
 /**
  * Push messages through Firebase Cloud Messaging, HTTP v1
  * (https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages). Not by Google's package, whose HTTP clients
  * go past the guard.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'PUSH',
   provider: 'fcm',
   configKey: 'push',
-  secretFields: ['privateKey'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Sends a message that FCM only checks (`validate_only`).',
   /** Of notification and data (https://firebase.google.com/docs/cloud-messaging/concept-options). */
   limits: { maxBytes: 4_096, timeoutMs: 15_000 },
 };
@@ -46,15 +35,39 @@ const TOPIC = /^\/topics\/([\w.~%-]{1,900})$/;
 /** Keys of data that FCM keeps for itself (same page, "data"). */
 const RESERVED = /^(from|message_type|collapse_key|google\..*|gcm\..*)$/;
 
-interface FcmConfig extends ServiceAccount, PushConfig {
-  readonly projectId: string;
-  readonly to: string;
-  readonly collapseKey?: string;
-  readonly androidChannel?: string;
-  readonly analyticsLabel?: string;
-  readonly endpoint?: string;
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    service: z.literal('fcm').describe('Chooses this provider.'),
+    projectId: z
+      .string()
+      .regex(/^[a-z][a-z0-9-]{4,40}$/, 'must be the id of a project')
+      .describe('The Firebase project.'),
+    ...serviceAccountFields,
+    to: checked(problemWithToken).describe('The registration token of the device, or a topic: `/topics/news`.'),
+    ...pushFields,
+    collapseKey: z
+      .string()
+      .regex(/^[\w.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, underscores or dashes')
+      .optional()
+      .describe('Of messages with the same key a device that was off gets the last only. Default: all.'),
+    androidChannel: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .describe("Notification channel of the Android app. Default: the app's own."),
+    analyticsLabel: z
+      .string()
+      .regex(/^[\w.~%-]{1,50}$/, 'must be 1 to 50 letters, digits or -_.~%')
+      .optional()
+      .describe('Label for the statistics of Firebase. Default: none.'),
+    endpoint: endpoint(egress, ENDPOINT),
+    tokenEndpoint: googleTokenEndpoint(egress),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
+
+type FcmConfig = ConfigOf<typeof schema>;
 
 /** `errorCode` of https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode. */
 const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
@@ -74,74 +87,29 @@ const STATUS: Readonly<Record<string, ErrorCategory>> = {
   RESOURCE_EXHAUSTED: 'RATE_LIMIT',
 };
 
-export class FcmAdapter implements ChannelAdapter {
+export class FcmAdapter extends Adapter<FcmConfig> {
+  readonly errors = {
+    source: 'https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode',
+    categories: { ...CATEGORIES, ...STATUS },
+  };
   readonly #client: BearerClient;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), inField('to', problemWithToken));
     this.#client = new BearerClient(egress);
-    this.schema = z.strictObject({
-      service: z.literal('fcm').describe('Chooses this provider.'),
-      projectId: z
-        .string()
-        .regex(/^[a-z][a-z0-9-]{4,40}$/, 'must be the id of a project')
-        .describe('The Firebase project.'),
-      ...serviceAccountFields,
-      to: checked(problemWithToken).describe('The registration token of the device, or a topic: `/topics/news`.'),
-      ...pushFields,
-      collapseKey: z
-        .string()
-        .regex(/^[\w.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, underscores or dashes')
-        .optional()
-        .describe('Of messages with the same key a device that was off gets the last only. Default: all.'),
-      androidChannel: z
-        .string()
-        .min(1)
-        .max(200)
-        .optional()
-        .describe("Notification channel of the Android app. Default: the app's own."),
-      analyticsLabel: z
-        .string()
-        .regex(/^[\w.~%-]{1,50}$/, 'must be 1 to 50 letters, digits or -_.~%')
-        .optional()
-        .describe('Label for the statistics of Firebase. Default: none.'),
-      endpoint: endpoint(egress, ENDPOINT),
-      tokenEndpoint: googleTokenEndpoint(egress),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(config: FcmConfig, signal: AbortSignal) {
+    const message = { ...targetOf(config.to), data: { test: 'true' } };
+    const sent = await this.#post(config, { message, validate_only: true }, NO_MESSAGE, { now: new Date(), signal });
+    return sent.kind === 'accepted' ? undefined : problemAt(pathOf(sent), sent);
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithToken(address);
-  }
-
-  /** A message that FCM only checks (`validate_only`). */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const fcm = config as unknown as FcmConfig;
-    const startedAt = performance.now();
-    const nothing = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
-    const message = { ...targetOf(fcm.to), data: { test: 'true' } };
-    const sent = await this.#post(fcm, { message, validate_only: true }, nothing, { now: new Date(), signal });
-    const latencyMs = performance.now() - startedAt;
-    if (sent.kind === 'accepted') return { ok: true, latencyMs, problems: [] };
-    return { ok: false, latencyMs, problems: [{ path: pathOf(sent), problem: `${sent.code}: ${sent.detail}` }] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as FcmConfig;
+  protected async deliver(
+    config: FcmConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     const made = messageOf(message, config, attemptKey, now);
     if ('kind' in made) return made;
     return await this.#post(config, made, message, { now, signal });
@@ -154,7 +122,7 @@ export class FcmAdapter implements ChannelAdapter {
     { now, signal }: { readonly now: Date; readonly signal: AbortSignal },
   ): Promise<SendOutcome> {
     const { origin, pathname, host } = new URL(config.endpoint ?? ENDPOINT);
-    const timeoutMs = config.timeout ?? DESCRIPTION.limits.timeoutMs;
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
     const result = await this.#client.call(grantOf(config), { message, now, timeoutMs, signal }, (token) => ({
       origin,
       path: `${pathname.replace(/\/$/, '')}/v1/projects/${config.projectId}/messages:send`,
@@ -165,11 +133,7 @@ export class FcmAdapter implements ChannelAdapter {
     }));
     if (result.kind === 'rejected') return result;
     if (result.kind === 'silence') return unanswered(result.error, host, result.sent);
-    if (result.status === 200) {
-      const { name } = parsed(result.body);
-      return { kind: 'accepted', delivered: false, ...(typeof name === 'string' && { providerMessageId: name }) };
-    }
-    return refusalOf(result, config, message, now);
+    return result.status === 200 ? accepted(objectIn(result.body).name) : refusalOf(result, config, message, now);
   }
 }
 
@@ -177,6 +141,7 @@ const grantOf = (config: FcmConfig): Grant => ({
   key: accountKey(config),
   host: tokenHostOf(config),
   secrets: [config.privateKey, config.clientEmail, config.to],
+  way: config,
   ask: (wire) => askGoogle(config, SCOPE, wire),
 });
 
@@ -212,7 +177,7 @@ function messageOf(
     ...(isShown && { notification: { ...(title !== undefined && { title }), ...(body !== undefined && { body }) } }),
     ...(data && { data: Object.fromEntries(Object.entries(data).map(([key, value]) => [key, textOf(value)])) }),
   };
-  const large = tooLarge(Buffer.byteLength(JSON.stringify(payload)), DESCRIPTION.limits.maxBytes);
+  const large = tooLarge(Buffer.byteLength(JSON.stringify(payload)), DECLARATION.limits.maxBytes);
   if (large) return large;
   const seconds = secondsToLive(message, config, now);
   const isUrgent = message.priority !== 'LOW';
@@ -253,7 +218,7 @@ interface FcmError {
 }
 
 function refusalOf(answer: HttpAnswer, config: FcmConfig, message: OutgoingMessage, now: Date): Rejected {
-  const { status, message: words = '', details = [] } = (parsed(answer.body).error ?? {}) as FcmError;
+  const { status, message: words = '', details = [] } = (objectIn(answer.body).error ?? {}) as FcmError;
   const errorCode = details.find((each) => each.errorCode !== undefined)?.errorCode;
   const isToken = details.some(({ fieldViolations = [] }) =>
     fieldViolations.some(({ field }) => field === 'message.token'),
@@ -273,13 +238,4 @@ function pathOf({ category, gone }: Rejected): string {
   if (gone) return 'to';
   if (category === 'NETWORK' || category === 'TEMPORARY') return 'endpoint';
   return category === 'AUTHENTICATION' ? 'privateKey' : 'projectId';
-}
-
-function parsed(body: string): { readonly name?: unknown; readonly error?: unknown } {
-  try {
-    const json: unknown = JSON.parse(body);
-    return typeof json === 'object' && json !== null ? json : {};
-  } catch {
-    return {};
-  }
 }

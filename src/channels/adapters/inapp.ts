@@ -1,44 +1,29 @@
 import { z } from 'zod';
-import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, problemsOf, template } from '../config.js';
-import { textOfHtml } from '../email.js';
-import { type InboxPort, problemWithRecipient } from '../inbox.js';
-import { type Rendered, render, templateError, variablesOf } from '../liquid.js';
+import { Adapter, type ConfigOf, type Declaration, inField } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, template } from '../config.js';
+import { textOfHtml } from '../email/compose.js';
+import { type InboxPort, problemWithRecipient } from '../messages/inbox.js';
+import { type Rendered, render, templateError, variablesOf } from '../messages/liquid.js';
 import { abortReason, type Rejected, rejected, unanswered } from '../outcome.js';
 
 /** Messages in the inbox that Waybill keeps for each user of an application (docs/inbox.md). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'IN_APP',
   provider: 'inapp',
   configKey: 'inApp',
-  secretFields: [],
   idempotency: 'keyed',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested: 'Nothing is connected to: what stores the messages is what answers the test.',
   limits: { maxBytes: 64 * 1_024, timeoutMs: 10_000 },
 };
 
 const DAY_SECONDS = 86_400;
 const DEFAULT_TTL_SECONDS = 30 * DAY_SECONDS;
 
-interface InAppConfig {
-  readonly recipient: string;
-  readonly titleTemplate?: string;
-  readonly bodyTemplate?: string;
-  readonly ttlSeconds?: number;
-}
-
-export class InAppAdapter implements ChannelAdapter {
-  readonly #inboxes: InboxPort | undefined;
-  readonly schema: z.ZodType = z.strictObject({
+const schema = () =>
+  z.strictObject({
     recipient: checked(problemWithRecipient).describe(
       'Whose inbox: an opaque id of the user, as the application calls them; for people who log in by OpenID Connect their actor, such as `corp:8f14e45f`.',
     ),
@@ -57,41 +42,34 @@ export class InAppAdapter implements ChannelAdapter {
       .meta({ default: DEFAULT_TTL_SECONDS }),
   });
 
+type InAppConfig = ConfigOf<typeof schema>;
+
+export class InAppAdapter extends Adapter<InAppConfig> {
+  readonly #inboxes: InboxPort | undefined;
+
   /** @param inboxes missing where the adapter only describes itself */
   constructor(inboxes?: InboxPort) {
+    super(DECLARATION, schema(), inField('recipient', problemWithRecipient));
     this.#inboxes = inboxes;
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(): Promise<undefined> {
+    return undefined;
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, recipient: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithRecipient(address);
-  }
-
-  /** There is nothing to connect to: what stores it is what would answer this. */
-  async test(): Promise<ConnectionTest> {
-    return { ok: true, latencyMs: 0, problems: [] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
+  protected async deliver(
+    config: InAppConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (!this.#inboxes) throw new Error('no inboxes are plugged in');
     const { organizationId, deliveryId, priority = 'NORMAL' } = message;
-    const { recipient, ttlSeconds = DEFAULT_TTL_SECONDS } = message.config as unknown as InAppConfig;
+    const { recipient, ttlSeconds = DEFAULT_TTL_SECONDS } = config;
     if (signal.aborted) return unanswered(abortReason(signal), 'the inbox', false);
-    const content = await contentOf(message);
+    const content = await contentOf(config, message);
     if ('kind' in content) return content;
     const size = Buffer.byteLength(JSON.stringify(content));
-    const { maxBytes } = DESCRIPTION.limits;
+    const { maxBytes } = DECLARATION.limits;
     if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the message has ${size} bytes, ${maxBytes} fit`);
     const until = new Date(now.getTime() + ttlSeconds * 1_000).toISOString();
     const expiresAt = message.expiresAt !== undefined && message.expiresAt < until ? message.expiresAt : until;
@@ -111,9 +89,8 @@ interface Shown {
   readonly data?: NonNullable<OutgoingMessage['content']['data']>;
 }
 
-async function contentOf(message: OutgoingMessage): Promise<Shown | Rejected> {
+async function contentOf(config: InAppConfig, message: OutgoingMessage): Promise<Shown | Rejected> {
   const { content } = message;
-  const config = message.config as unknown as InAppConfig;
   const title = rendered(config.titleTemplate, content.subject, message);
   if (title?.kind === 'failed') return templateError('titleTemplate', title.problem);
   const plain = content.text ?? (content.html === undefined ? undefined : await textOfHtml(content.html));

@@ -1,37 +1,28 @@
 import { createHash } from 'node:crypto';
-import { access, constants, mkdir, open, opendir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, mkdir, open, opendir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  CleanUp,
-  CleanUpOptions,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { problemsOf } from '../config.js';
-import { fileFields, filesOf, MAX_FILE_BYTES } from '../files.js';
+import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, problemAt } from '../adapter.js';
+import type { CleanUp, CleanUpOptions, FileSource, OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { fixedFolders, harmlessName, pathPattern, problemWithPath } from '../files/paths.js';
+import { fileFields, filesOf, MAX_FILE_BYTES } from '../files/placed-files.js';
+import { isCleanable, retention, UNCLEANABLE } from '../files/storage.js';
 import { abortReason, type Rejected, rejected, unanswered } from '../outcome.js';
-import { fixedFolders, harmlessName, pathPattern, problemWithPath } from '../paths.js';
-import { isCleanable, retention, type StorageConfig, UNCLEANABLE } from '../storage.js';
 
 /**
  * Files in a folder of the server. An organization's files are all below `<root>/<organization id>/`, whatever its
  * paths and the symbolic links in them say.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'STORAGE',
   provider: 'local',
   configKey: 'storage',
   selectedBy: 'provider',
-  secretFields: ['encryption.password'],
   idempotency: 'natural',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested: 'Makes the folder of all files, and asks whether it can be written to.',
   limits: { maxBytes: MAX_FILE_BYTES, timeoutMs: 60_000 },
 };
 
@@ -54,87 +45,72 @@ const ERRORS: Readonly<Record<string, ErrorCategory>> = {
   EFBIG: 'VALIDATION',
 };
 
-type LocalConfig = StorageConfig<{ readonly durable?: boolean } | undefined>;
+const schema = () =>
+  z
+    .strictObject({
+      provider: z.literal('local').describe('Chooses this provider.'),
+      config: z
+        .strictObject({
+          durable: z
+            .boolean()
+            .optional()
+            .describe('Wait until the file is on the disk, which takes some milliseconds.')
+            .meta({ default: true }),
+        })
+        .optional()
+        .describe('How files are written. Where the folder is the operator says (`localStorageRoot`).'),
+      ...fileFields,
+      retention,
+    })
+    .refine(isCleanable, UNCLEANABLE);
 
-export class LocalAdapter implements ChannelAdapter {
+type LocalConfig = ConfigOf<typeof schema>;
+
+export class LocalAdapter extends Adapter<LocalConfig> {
+  readonly errors = { source: 'https://man7.org/linux/man-pages/man3/errno.3.html', categories: ERRORS };
   readonly #root: string;
-  readonly schema: z.ZodType;
 
   /** @param root absolute; made when the first file comes */
   constructor(root: string) {
+    super(DECLARATION, schema(), inField('path', problemWithPath));
     this.#root = resolve(root);
-    this.schema = z
-      .strictObject({
-        provider: z.literal('local').describe('Chooses this provider.'),
-        config: z
-          .strictObject({
-            durable: z
-              .boolean()
-              .optional()
-              .describe('Wait until the file is on the disk, which takes some milliseconds.')
-              .meta({ default: true }),
-          })
-          .optional()
-          .describe('How files are written. Where the folder is the operator says (`localStorageRoot`).'),
-        ...fileFields,
-        retention,
-      })
-      .refine(isCleanable, UNCLEANABLE);
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  /** A bare address is a path below the organization's folder. */
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, path: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithPath(address);
-  }
-
-  async test(): Promise<ConnectionTest> {
-    const startedAt = performance.now();
+  protected async probe() {
     try {
       await mkdir(this.#root, { recursive: true, mode: 0o750 });
       await access(this.#root, constants.W_OK | constants.X_OK);
-      return { ok: true, latencyMs: performance.now() - startedAt, problems: [] };
+      return undefined;
     } catch (error) {
-      const { code, detail } = refused(error);
-      return {
-        ok: false,
-        latencyMs: performance.now() - startedAt,
-        problems: [{ path: 'path', problem: `${code}: ${detail}` }],
-      };
+      return problemAt('path', refused(error));
     }
   }
 
-  async send(message: OutgoingMessage, { attemptKey, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as LocalConfig;
+  protected async deliver(
+    config: LocalConfig,
+    message: OutgoingMessage,
+    { attemptKey, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (signal.aborted) return unanswered(abortReason(signal), 'the file system', false);
     const files = await filesOf(message, config);
     if ('kind' in files) return files;
     try {
-      for (const [index, { path, bytes }] of files.entries()) {
+      for (const [index, { path, source }] of files.list.entries()) {
         if (signal.aborted) return unanswered(abortReason(signal), 'the file system', false);
         const key = `${message.deliveryId}/${attemptKey}/${index}`;
         await this.#write(
           join(this.#folderOf(message.organizationId), path),
-          bytes,
+          source,
           key,
+          signal,
           config.config?.durable ?? true,
         );
       }
     } catch (error) {
-      return refused(error);
+      if (signal.aborted) return unanswered(abortReason(signal), 'the file system', false);
+      return files.refusal ?? refused(error);
     }
-    const [first] = files;
+    const [first] = files.list;
     return { kind: 'accepted', delivered: true, ...(first && { providerMessageId: first.path.replace(/^\/+/, '') }) };
   }
 
@@ -159,7 +135,13 @@ export class LocalAdapter implements ChannelAdapter {
   }
 
   /** Under another name first, so that nobody reads half a file; then on the disk, then renamed, then that too. */
-  async #write(path: string, bytes: Buffer, key: string, isDurable: boolean): Promise<void> {
+  async #write(
+    path: string,
+    { read }: FileSource,
+    key: string,
+    signal: AbortSignal,
+    isDurable: boolean,
+  ): Promise<void> {
     const folder = dirname(path);
     await mkdir(folder, { recursive: true, mode: 0o750 });
     await this.#confine(folder);
@@ -169,7 +151,7 @@ export class LocalAdapter implements ChannelAdapter {
       const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
       const file = await open(temporary, flags, 0o640);
       try {
-        await file.writeFile(bytes);
+        await writeFile(file, read(), { signal });
         if (isDurable) await file.sync();
       } finally {
         await file.close();

@@ -1,10 +1,7 @@
 import { z } from 'zod';
-import type { JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
 import { parseMailgunCallback } from '../callbacks/mailgun.js';
-import type { CallbackRequest, ChannelAdapter } from '../channel.js';
-import type { Egress } from '../egress.js';
-import type { ComposedEmail } from '../email.js';
-import { emailSecrets } from '../email.js';
+import type { EmailInMemory } from '../email/compose.js';
 import {
   type ApiRequest,
   apiKey,
@@ -12,8 +9,9 @@ import {
   HttpEmail,
   type HttpEmailConfig,
   mailbox,
-  parsed,
-} from '../http-email.js';
+} from '../email/http-email.js';
+import type { Egress } from '../net/egress.js';
+import { objectIn } from '../net/json.js';
 
 /** E-mail through Mailgun (https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages). */
 interface MailgunConfig extends HttpEmailConfig {
@@ -24,20 +22,24 @@ interface MailgunConfig extends HttpEmailConfig {
 /** Labels that Mailgun takes for one message. */
 const TAGS = 10;
 
+/** Statuses that mean something else than everywhere; 402 is an account that may not send, 404 a domain that is not there. */
+const STATUS: Readonly<Record<number, ErrorCategory>> = { 402: 'CONFIGURATION', 404: 'CONFIGURATION' };
+
 const API: EmailApi<MailgunConfig> = {
   name: 'Mailgun',
-  description: {
+  declaration: {
     channel: 'EMAIL',
     provider: 'mailgun',
     configKey: 'email',
-    secretFields: ['apiKey', 'webhookSigningKey', ...emailSecrets],
     idempotency: 'none',
     acceptanceIsDelivery: false,
     inDoubt: 'resend',
+    tested:
+      'Posts a message to nobody: the key is checked first, so a complaint about the missing recipient speaks for it.',
     limits: { maxBytes: 25 * 1_024 * 1_024, timeoutMs: 30_000 },
   },
-  /** Domains in the European Union are at https://api.eu.mailgun.net. */
   endpoint: 'https://api.mailgun.net',
+  elsewhere: 'Domains in the European Union are at https://api.eu.mailgun.net.',
   fields: {
     apiKey,
     webhookSigningKey: z
@@ -56,7 +58,6 @@ const API: EmailApi<MailgunConfig> = {
     authorization: `Basic ${Buffer.from(`api:${config.apiKey}`).toString('base64')}`,
   }),
   secrets: (config) => [config.apiKey],
-  /** A message to nobody: the key is checked first, so a complaint about the missing recipient speaks for it. */
   probe: ({ domain }) => ({
     path: `/v3/${domain}/messages`,
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
@@ -64,31 +65,31 @@ const API: EmailApi<MailgunConfig> = {
   }),
   problemOfProbe: ({ status, body }) => (status === 400 ? undefined : `Mailgun answered ${status}: ${wordsOf(body)}`),
   request: (mail, { config, message, attemptKey }) => formOf(mail, config.domain, message.deliveryId, attemptKey),
-  messageId: (body) => {
-    const { id } = parsed(body);
+  messageId: ({ body }) => {
+    const { id } = objectIn(body);
     return typeof id === 'string' ? id.replace(/^<|>$/g, '') : undefined;
   },
-  // 400 is a bad parameter, 401 a wrong key, 402 and 403 an account that may not send, 404 no such domain.
-  refusal: ({ status, body }) => ({
-    words: wordsOf(body),
-    ...(status === 402 && { category: 'CONFIGURATION' as const }),
-    ...(status === 404 && { category: 'CONFIGURATION' as const }),
-  }),
+  errors: {
+    source: 'https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages',
+    categories: STATUS,
+  },
+  refusal: ({ status, body }) => {
+    const category = STATUS[status];
+    return { words: wordsOf(body), ...(category && { category }) };
+  },
 };
 
-export class MailgunAdapter extends HttpEmail<MailgunConfig> implements ChannelAdapter {
+export class MailgunAdapter extends HttpEmail<MailgunConfig> {
+  readonly parseCallback = parseMailgunCallback;
+
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseMailgunCallback(request, config);
   }
 }
 
 /** Mailgun takes fields as a form: `o:` are its options, `h:` header fields, `v:` what comes back with every event. */
 async function formOf(
-  mail: ComposedEmail,
+  mail: EmailInMemory,
   domain: string,
   deliveryId: string,
   attemptKey: string,
@@ -121,6 +122,6 @@ async function formOf(
 
 /** `{"message": "…"}`, or plain text where the key is refused. */
 function wordsOf(body: string): string {
-  const { message } = parsed(body);
+  const { message } = objectIn(body);
   return typeof message === 'string' ? message : body.slice(0, 200);
 }

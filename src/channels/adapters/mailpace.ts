@@ -1,10 +1,5 @@
-import type { JsonObject } from '../../domain/vocabulary.js';
 import { isMailpaceKey, parseMailpaceCallback } from '../callbacks/mailpace.js';
-import type { CallbackRequest, ChannelAdapter } from '../channel.js';
 import { checked } from '../config.js';
-import type { Egress } from '../egress.js';
-import { emailSecrets } from '../email.js';
-import type { HttpAnswer } from '../http.js';
 import {
   apiKey,
   type EmailApi,
@@ -12,9 +7,11 @@ import {
   type HttpEmailConfig,
   jsonRequest,
   mailbox,
-  parsed,
   unsupported,
-} from '../http-email.js';
+} from '../email/http-email.js';
+import type { Egress } from '../net/egress.js';
+import type { HttpAnswer } from '../net/http.js';
+import { objectIn } from '../net/json.js';
 
 /** E-mail through MailPace (https://docs.mailpace.com/reference/send). */
 interface MailpaceConfig extends HttpEmailConfig {
@@ -29,14 +26,15 @@ const COVERED = new Set(['list-unsubscribe', 'list-unsubscribe-post', 'importanc
 
 const API: EmailApi<MailpaceConfig> = {
   name: 'MailPace',
-  description: {
+  declaration: {
     channel: 'EMAIL',
     provider: 'mailpace',
     configKey: 'email',
-    secretFields: ['apiKey', ...emailSecrets],
     idempotency: 'none',
     acceptanceIsDelivery: false,
     inDoubt: 'resend',
+    tested:
+      'Posts a message to nobody: the token is checked first, so a complaint about the missing recipient speaks for it.',
     limits: { maxBytes: 50 * 1_024 * 1_024, timeoutMs: 30_000 },
   },
   endpoint: 'https://app.mailpace.com/api/v1',
@@ -49,7 +47,6 @@ const API: EmailApi<MailpaceConfig> = {
   without: ['headers'],
   authorization: (config) => ({ 'mailpace-server-token': config.apiKey }),
   secrets: (config) => [config.apiKey],
-  /** A message to nobody: the token is checked first, so a complaint about the missing recipient speaks for it. */
   probe: () => jsonRequest('/send', {}),
   problemOfProbe: (answer) => {
     const words = wordsOf(answer);
@@ -57,7 +54,7 @@ const API: EmailApi<MailpaceConfig> = {
       ? undefined
       : `MailPace answered ${answer.status}: ${words}`;
   },
-  request: (mail, _) => {
+  request: (mail) => {
     const { from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, tags } = mail;
     if (headers.some(([name]) => !COVERED.has(name.toLowerCase()))) return unsupported('MailPace', 'custom headers');
     if (to.length > RECIPIENTS) return unsupported('MailPace', `more than ${RECIPIENTS} recipients`);
@@ -83,11 +80,15 @@ const API: EmailApi<MailpaceConfig> = {
       ...(tags.length > 0 && { tags }),
     });
   },
-  messageId: (body) => {
-    const { id } = parsed(body);
+  messageId: ({ body }) => {
+    const { id } = objectIn(body);
     return typeof id === 'number' || typeof id === 'string' ? String(id) : undefined;
   },
-  // https://docs.mailpace.com/reference/responses: a wrong token is a 400, and so is an address that is blocked there.
+  // By its words: a wrong token is a 400, and so is an address that is blocked there.
+  errors: {
+    source: 'https://docs.mailpace.com/reference/responses',
+    categories: { 'API token': 'AUTHENTICATION', 'blocked address': 'PERMANENT', 403: 'CONFIGURATION' },
+  },
   refusal: (answer) => {
     const words = wordsOf(answer);
     if (WRONG_TOKEN.test(words)) return { words, category: 'AUTHENTICATION' };
@@ -96,13 +97,11 @@ const API: EmailApi<MailpaceConfig> = {
   },
 };
 
-export class MailpaceAdapter extends HttpEmail<MailpaceConfig> implements ChannelAdapter {
+export class MailpaceAdapter extends HttpEmail<MailpaceConfig> {
+  readonly parseCallback = parseMailpaceCallback;
+
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseMailpaceCallback(request, config);
   }
 }
 
@@ -110,7 +109,7 @@ const WRONG_TOKEN = /api token/i;
 
 /** `{"error": "…"}` or `{"errors": {"to": ["is invalid"]}}` as one line. */
 function wordsOf({ body }: HttpAnswer): string {
-  const { error, errors } = parsed(body);
+  const { error, errors } = objectIn(body);
   if (typeof error === 'string') return error;
   if (typeof errors !== 'object' || errors === null) return '';
   return Object.entries(errors)

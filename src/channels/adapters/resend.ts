@@ -1,11 +1,10 @@
-import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
 import { parseResendCallback } from '../callbacks/resend.js';
-import type { CallbackRequest, ChannelAdapter } from '../channel.js';
 import { checked } from '../config.js';
-import type { Egress } from '../egress.js';
-import { emailSecrets } from '../email.js';
-import { apiKey, type EmailApi, HttpEmail, type HttpEmailConfig, jsonRequest, mailbox, parsed } from '../http-email.js';
-import { sharedSecret } from '../standard-webhooks.js';
+import { apiKey, type EmailApi, HttpEmail, type HttpEmailConfig, jsonRequest, mailbox } from '../email/http-email.js';
+import type { Egress } from '../net/egress.js';
+import { objectIn } from '../net/json.js';
+import { sharedSecret } from '../webhook/standard-webhooks.js';
 
 /** E-mail through Resend (https://resend.com/docs/api-reference/emails/send-email). */
 interface ResendConfig extends HttpEmailConfig {
@@ -30,18 +29,19 @@ const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
 
 const API: EmailApi<ResendConfig> = {
   name: 'Resend',
-  description: {
+  declaration: {
     channel: 'EMAIL',
     provider: 'resend',
     configKey: 'email',
-    secretFields: ['apiKey', 'webhookSecret', ...emailSecrets],
     /** For 24 hours (https://resend.com/docs/dashboard/emails/idempotency-keys). */
     idempotency: 'keyed',
     acceptanceIsDelivery: false,
     inDoubt: 'resend',
+    tested: 'Lists the domains. A key that may only send is told so, which it would not be if it were wrong.',
     limits: { maxBytes: 40 * 1_024 * 1_024, timeoutMs: 30_000 },
   },
   endpoint: 'https://api.resend.com',
+  errors: { source: 'https://resend.com/docs/api-reference/errors', categories: CATEGORIES },
   fields: {
     apiKey,
     webhookSecret: checked((text) =>
@@ -54,9 +54,8 @@ const API: EmailApi<ResendConfig> = {
   authorization: (config) => ({ authorization: `Bearer ${config.apiKey}` }),
   secrets: (config) => [config.apiKey],
   probe: () => ({ path: '/domains', method: 'GET' }),
-  /** A key that may only send is told so, which it would not be if it were wrong. */
   problemOfProbe: ({ status, body }) => {
-    const { name, message } = parsed(body);
+    const { name, message } = objectIn(body);
     return status === 200 || name === 'restricted_api_key' ? undefined : `Resend answered ${status}: ${message ?? ''}`;
   },
   request: (mail, { message, attemptKey }) => {
@@ -91,12 +90,9 @@ const API: EmailApi<ResendConfig> = {
       { 'idempotency-key': attemptKey },
     );
   },
-  messageId: (body) => {
-    const { id } = parsed(body);
-    return typeof id === 'string' ? id : undefined;
-  },
+  messageId: ({ body }) => objectIn(body).id,
   refusal: ({ body }) => {
-    const { name, message } = parsed(body);
+    const { name, message } = objectIn(body);
     const category = CATEGORIES[String(name)];
     return {
       words: typeof message === 'string' ? message : '',
@@ -105,12 +101,10 @@ const API: EmailApi<ResendConfig> = {
   },
 };
 
-export class ResendAdapter extends HttpEmail<ResendConfig> implements ChannelAdapter {
+export class ResendAdapter extends HttpEmail<ResendConfig> {
+  readonly parseCallback = parseResendCallback;
+
   constructor(egress: Egress, userAgent: string) {
     super(API, egress, userAgent);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseResendCallback(request, config);
   }
 }

@@ -1,32 +1,30 @@
 import { Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { z } from 'zod';
-import type { ErrorCategory } from '../../domain/vocabulary.js';
-import type { ChannelAdapter, ChannelDescription, OutgoingMessage } from '../channel.js';
+import type { ErrorCategory, FieldProblem } from '../../domain/vocabulary.js';
+import type { Declaration } from '../adapter.js';
+import type { OutgoingMessage } from '../channel.js';
 import { checked } from '../config.js';
-import type { Egress } from '../egress.js';
-import { MAX_FILE_BYTES, type PlacedFile } from '../files.js';
-import type { HttpAnswer } from '../http.js';
-import { type Explanation, HttpStorage, type StoredObject, storageSchema } from '../storage.js';
-import type { Wire } from '../wire.js';
-import { elementOf } from '../xml.js';
+import { MAX_FILE_BYTES, type PlacedFile } from '../files/placed-files.js';
+import { type Explanation, HttpStorage, type LinkWish, type StoredObject } from '../files/storage.js';
+import type { Egress } from '../net/egress.js';
+import type { HttpAnswer } from '../net/http.js';
+import type { Wire } from '../net/wire.js';
+import { putObject } from '../vendors/s3-upload.js';
+import { elementOf } from '../vendors/xml.js';
 
 /** Objects in Amazon S3, and in whatever speaks its protocol (https://docs.aws.amazon.com/AmazonS3/latest/API/). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'STORAGE',
   provider: 's3',
   configKey: 'storage',
   selectedBy: 'provider',
-  secretFields: ['config.secretAccessKey', 'config.sessionToken', 'encryption.password'],
   idempotency: 'natural',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested: 'HeadBucket: the bucket is there, and these credentials may see it.',
   limits: { maxBytes: MAX_FILE_BYTES, timeoutMs: 60_000 },
 };
-
-/** Files from this size on go in parts of it, so that a part that fails costs no more. S3's least is 5 MiB. */
-const PART_BYTES = 5 * 1_024 * 1_024;
-const PARTS_AT_ONCE = 4;
 
 const STORAGE_CLASSES = [
   'STANDARD',
@@ -53,9 +51,10 @@ interface S3Config {
   readonly objectLock?: { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly days: number };
 }
 
-export class S3Adapter extends HttpStorage<S3Config> implements ChannelAdapter {
-  readonly schema: z.ZodType;
-  /** https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+export class S3Adapter extends HttpStorage<S3Config> {
+  /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/ShareObjectPreSignedURL.html */
+  readonly longestLinkSeconds = 7 * 86_400;
+  protected readonly source = 'https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html';
   protected readonly categories: Readonly<Record<string, ErrorCategory>> = {
     AccessDenied: 'AUTHENTICATION',
     InvalidAccessKeyId: 'AUTHENTICATION',
@@ -81,88 +80,44 @@ export class S3Adapter extends HttpStorage<S3Config> implements ChannelAdapter {
   };
 
   constructor(egress: Egress) {
-    super(egress);
-    const text = (limit: number) =>
-      z.string().regex(new RegExp(`^[\\x21-\\x7e]{1,${limit}}$`), 'must be printable and without spaces');
-    this.schema = storageSchema(
-      DESCRIPTION.provider,
-      z
-        .strictObject({
-          region: z
-            .string()
-            .regex(/^[a-z0-9-]{1,40}$/, 'must be a region such as eu-central-1')
-            .describe('Region of the bucket.'),
-          bucket: z
-            .string()
-            .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be the name of a bucket')
-            .describe('The bucket.'),
-          accessKeyId: text(128).describe('Id of the access key.'),
-          secretAccessKey: text(256).describe('The access key.').meta({ secret: true }),
-          sessionToken: text(4_096).optional().describe('Of temporary credentials.').meta({ secret: true }),
-          endpoint: checked((url) => egress.problemWithUrl(url))
-            .optional()
-            .describe("Base URL of another server that speaks S3. Default: Amazon's, of the region."),
-          serverSideEncryption: z
-            .enum(['AES256', 'aws:kms', 'aws:kms:dsse'])
-            .optional()
-            .describe("How S3 encrypts the objects. Default: the bucket's own setting."),
-          kmsKeyId: text(2_048).optional().describe("Id or ARN of the KMS key. Default: the account's own for S3."),
-          storageClass: z
-            .enum(STORAGE_CLASSES)
-            .optional()
-            .describe('How objects are kept, and what that costs.')
-            .meta({ default: 'STANDARD' }),
-          objectLock: z
-            .strictObject({
-              mode: z
-                .enum(['GOVERNANCE', 'COMPLIANCE'])
-                .describe('Who may lift it: those with a permission, or nobody.'),
-              days: z.int().min(1).max(36_500).describe('How long, from the attempt on.'),
-            })
-            .optional()
-            .describe('Objects that nobody can change or remove for a while. The bucket must have object lock.'),
-        })
-        .refine(
-          ({ kmsKeyId, serverSideEncryption }) => kmsKeyId === undefined || serverSideEncryption?.startsWith('aws:kms'),
-          {
-            path: ['kmsKeyId'],
-            message: 'needs serverSideEncryption aws:kms or aws:kms:dsse',
-          },
-        ),
-      DESCRIPTION.limits.timeoutMs,
-    );
+    super(DECLARATION, egress, ownSchema(egress));
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  protected async put(own: S3Config, { path, bytes, contentType }: PlacedFile, message: OutgoingMessage, wire: Wire) {
-    const { Upload } = await import('@aws-sdk/lib-storage');
+  protected async put(own: S3Config, { path, source, contentType }: PlacedFile, message: OutgoingMessage, wire: Wire) {
     const { objectLock } = own;
-    const upload = new Upload({
-      client: await clientOf(own, wire),
-      partSize: PART_BYTES,
-      queueSize: PARTS_AT_ONCE,
-      params: {
-        Bucket: own.bucket,
-        Key: path,
-        Body: bytes,
-        ContentType: contentType,
-        Metadata: { 'waybill-delivery': message.deliveryId },
-        ...(own.serverSideEncryption && { ServerSideEncryption: own.serverSideEncryption }),
-        ...(own.kmsKeyId && { SSEKMSKeyId: own.kmsKeyId }),
-        ...(own.storageClass && { StorageClass: own.storageClass }),
-        ...(objectLock && {
-          ObjectLockMode: objectLock.mode,
-          ObjectLockRetainUntilDate: new Date(Date.parse(message.requestedAt) + objectLock.days * 86_400_000),
-        }),
-      },
-    });
-    await upload.done();
+    const object = {
+      Bucket: own.bucket,
+      Key: path,
+      ContentType: contentType,
+      Metadata: { 'waybill-delivery': message.deliveryId },
+      ...(own.serverSideEncryption && { ServerSideEncryption: own.serverSideEncryption }),
+      ...(own.kmsKeyId && { SSEKMSKeyId: own.kmsKeyId }),
+      ...(own.storageClass && { StorageClass: own.storageClass }),
+      ...(objectLock && {
+        ObjectLockMode: objectLock.mode,
+        ObjectLockRetainUntilDate: new Date(Date.parse(message.requestedAt) + objectLock.days * 86_400_000),
+      }),
+    };
+    await putObject(await clientOf(own, wire), object, source);
   }
 
-  protected async probe(own: S3Config, wire: Wire): Promise<void> {
+  /** Signature Version 4 in the query (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html). */
+  async link(own: S3Config, path: string, { from, seconds, disposition }: LinkWish): Promise<string> {
+    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+    const { getSignedUrl } = await import('@aws-sdk/s3-request-presigner');
+    const command = new GetObjectCommand({ Bucket: own.bucket, Key: path, ResponseContentDisposition: disposition });
+    return await getSignedUrl(await clientOf(own), command, { expiresIn: seconds, signingDate: from });
+  }
+
+  /** What lies in these classes must be restored first, which takes hours. */
+  linkProblem({ storageClass }: S3Config): FieldProblem | undefined {
+    const isFrozen = storageClass === 'GLACIER' || storageClass === 'DEEP_ARCHIVE';
+    return isFrozen
+      ? { path: 'storageClass', problem: `${storageClass} has nothing that a link could fetch` }
+      : undefined;
+  }
+
+  protected async reach(own: S3Config, wire: Wire): Promise<void> {
     const { HeadBucketCommand } = await import('@aws-sdk/client-s3');
     await (await clientOf(own, wire)).send(new HeadBucketCommand({ Bucket: own.bucket }));
   }
@@ -194,8 +149,54 @@ export class S3Adapter extends HttpStorage<S3Config> implements ChannelAdapter {
   }
 }
 
+function ownSchema(egress: Egress): z.ZodType {
+  const text = (limit: number) =>
+    z.string().regex(new RegExp(`^[\\x21-\\x7e]{1,${limit}}$`), 'must be printable and without spaces');
+  return z
+    .strictObject({
+      region: z
+        .string()
+        .regex(/^[a-z0-9-]{1,40}$/, 'must be a region such as eu-central-1')
+        .describe('Region of the bucket.'),
+      bucket: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be the name of a bucket')
+        .describe('The bucket.'),
+      accessKeyId: text(128).describe('Id of the access key.'),
+      secretAccessKey: text(256).describe('The access key.').meta({ secret: true }),
+      sessionToken: text(4_096).optional().describe('Of temporary credentials.').meta({ secret: true }),
+      endpoint: checked((url) => egress.problemWithUrl(url))
+        .optional()
+        .describe("Base URL of another server that speaks S3. Default: Amazon's, of the region."),
+      serverSideEncryption: z
+        .enum(['AES256', 'aws:kms', 'aws:kms:dsse'])
+        .optional()
+        .describe("How S3 encrypts the objects. Default: the bucket's own setting."),
+      kmsKeyId: text(2_048).optional().describe("Id or ARN of the KMS key. Default: the account's own for S3."),
+      storageClass: z
+        .enum(STORAGE_CLASSES)
+        .optional()
+        .describe('How objects are kept, and what that costs.')
+        .meta({ default: 'STANDARD' }),
+      objectLock: z
+        .strictObject({
+          mode: z.enum(['GOVERNANCE', 'COMPLIANCE']).describe('Who may lift it: those with a permission, or nobody.'),
+          days: z.int().min(1).max(36_500).describe('How long, from the attempt on.'),
+        })
+        .optional()
+        .describe('Objects that nobody can change or remove for a while. The bucket must have object lock.'),
+    })
+    .refine(
+      ({ kmsKeyId, serverSideEncryption }) => kmsKeyId === undefined || serverSideEncryption?.startsWith('aws:kms'),
+      {
+        path: ['kmsKeyId'],
+        message: 'needs serverSideEncryption aws:kms or aws:kms:dsse',
+      },
+    );
+}
+
 /** A client for one call. Making one takes less than 1 ms; keeping it would keep the way out of an attempt that is over. */
-async function clientOf(own: S3Config, wire: Wire): Promise<S3Client> {
+async function clientOf(own: S3Config, wire?: Wire): Promise<S3Client> {
   const { S3Client } = await import('@aws-sdk/client-s3');
   const { region, endpoint, accessKeyId, secretAccessKey, sessionToken } = own;
   return new S3Client({
@@ -203,7 +204,7 @@ async function clientOf(own: S3Config, wire: Wire): Promise<S3Client> {
     ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
     credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
     maxAttempts: 1, // whether and when to try again is decided elsewhere
-    requestHandler: handlerOf(wire),
+    ...(wire && { requestHandler: handlerOf(wire) }),
   });
 }
 
@@ -230,7 +231,12 @@ function handlerOf(wire: Wire) {
       for (const [name, value] of Object.entries(query ?? {}))
         for (const each of Array.isArray(value) ? value : [value ?? '']) url.searchParams.append(name, each as string);
       const bytes = body instanceof Uint8Array ? Buffer.from(body.buffer, body.byteOffset, body.byteLength) : body;
-      const request = { url, method, headers, ...(bytes !== undefined && { body: bytes as Buffer | string }) };
+      const request = {
+        url,
+        method,
+        headers,
+        ...(bytes !== undefined && { body: bytes as Buffer | string | Readable }),
+      };
       const answer = await wire.request(request);
       const response = {
         statusCode: answer.status,

@@ -1,183 +1,109 @@
 import type { MailDataRequired, MailService as MailServiceClass } from '@sendgrid/mail';
-import { z } from 'zod';
-import type { FieldProblem, JsonObject } from '../../domain/vocabulary.js';
 import { isSendGridKey, parseSendGridCallback } from '../callbacks/sendgrid.js';
-import type {
-  CallbackRequest,
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
+import { checked } from '../config.js';
+import type { EmailInMemory } from '../email/compose.js';
 import {
-  type ComposedEmail,
-  compose,
-  type EmailConfig,
-  emailFields,
-  emailSecrets,
-  problemWithAddress,
-  withRecipient,
-} from '../email.js';
-import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from '../http.js';
-import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+  type ApiRequest,
+  apiKey,
+  type EmailApi,
+  HttpEmail,
+  type HttpEmailConfig,
+  jsonRequest,
+} from '../email/http-email.js';
+import type { Egress } from '../net/egress.js';
+import { objectIn } from '../net/json.js';
+import { presentable, rejected } from '../outcome.js';
 
 /** E-mail through SendGrid's v3 API (https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send). */
-const DESCRIPTION: ChannelDescription = {
-  channel: 'EMAIL',
-  provider: 'sendgrid',
-  configKey: 'email',
-  secretFields: ['apiKey', ...emailSecrets],
-  idempotency: 'none',
-  acceptanceIsDelivery: false,
-  inDoubt: 'resend',
-  limits: { maxBytes: 30 * 1_024 * 1_024, timeoutMs: 30_000 },
-};
+interface SendGridConfig extends HttpEmailConfig {
+  readonly apiKey: string;
+}
 
-const ENDPOINT = 'https://api.sendgrid.com';
 /** Labels that SendGrid takes for one message. */
 const CATEGORIES = 10;
 
-interface SendGridConfig extends EmailConfig {
-  readonly apiKey: string;
-  readonly endpoint?: string;
-  readonly timeout?: number;
-}
-
-/** What `@sendgrid/mail` asks of its client. */
-interface SdkRequest {
-  readonly method: 'GET' | 'POST';
-  readonly url: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: object;
-}
+const API: EmailApi<SendGridConfig> = {
+  name: 'SendGrid',
+  declaration: {
+    channel: 'EMAIL',
+    provider: 'sendgrid',
+    configKey: 'email',
+    idempotency: 'none',
+    acceptanceIsDelivery: false,
+    inDoubt: 'resend',
+    tested: 'Asks what the key may do: `mail.send` has to be among it.',
+    limits: { maxBytes: 30 * 1_024 * 1_024, timeoutMs: 30_000 },
+  },
+  endpoint: 'https://api.sendgrid.com',
+  elsewhere: 'https://api.eu.sendgrid.com keeps the data in the European Union.',
+  fields: {
+    apiKey: apiKey.describe('An API key with the permission mail.send.').meta({ secret: true }),
+    webhookPublicKey: checked((key) =>
+      isSendGridKey(key) ? undefined : 'must be the verification key of the Event Webhook, in base64',
+    )
+      .optional()
+      .describe('Verification key of the signed Event Webhook. Without it callbacks are refused.'),
+  },
+  authorization: (config) => ({ authorization: `Bearer ${config.apiKey}` }),
+  secrets: (config) => [config.apiKey],
+  probe: () => ({ path: '/v3/scopes', method: 'GET' }),
+  problemOfProbe: ({ status, body }) => {
+    if (status !== 200) return `SendGrid answered ${status}: ${errorsIn(body)}`;
+    return body.includes('"mail.send"') ? undefined : 'the key lacks the permission mail.send';
+  },
+  request: async (mail, { config, message, attemptKey }) => {
+    try {
+      return await written(mailOf(mail, message.deliveryId, attemptKey));
+    } catch (error) {
+      const words = presentable(error instanceof Error ? error.message : 'refused', message, [config.apiKey]);
+      return rejected('VALIDATION', 'INVALID_MESSAGE', words);
+    }
+  },
+  messageId: ({ headers }) => headers['x-message-id'],
+  refusal: ({ status, headers, body }, now) => {
+    // https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits: seconds since 1970
+    const reset = Number(headers['x-ratelimit-reset'] ?? Number.NaN);
+    const isReset = status === 429 && headers['retry-after'] === undefined && !Number.isNaN(reset);
+    return { words: errorsIn(body), ...(isReset && { retryAfterMs: Math.max(reset * 1_000 - now.getTime(), 0) }) };
+  },
+};
 
 /**
  * Has no `lookup`: SendGrid's records are read through the Email Activity API, which has to be bought in addition and
  * takes six requests a minute (https://www.twilio.com/docs/sendgrid/api-reference/email-activity). It cannot be relied on.
  */
-export class SendGridAdapter implements ChannelAdapter {
-  readonly #egress: Egress;
-  readonly #userAgent: string;
-  readonly schema: z.ZodType;
+export class SendGridAdapter extends HttpEmail<SendGridConfig> {
+  readonly parseCallback = parseSendGridCallback;
 
   constructor(egress: Egress, userAgent: string) {
-    this.#egress = egress;
-    this.#userAgent = userAgent;
-    this.schema = z.strictObject({
-      service: z.literal('sendgrid').describe('Chooses this provider.'),
-      apiKey: z
-        .string()
-        .regex(/^[\x21-\x7e]{1,200}$/, 'must be printable and without spaces')
-        .describe('An API key with the permission mail.send.')
-        .meta({ secret: true }),
-      endpoint: endpoint(egress, ENDPOINT).describe(
-        "Base URL of the provider's API; https://api.eu.sendgrid.com keeps the data in the European Union.",
-      ),
-      webhookPublicKey: checked((key) =>
-        isSendGridKey(key) ? undefined : 'must be the verification key of the Event Webhook, in base64',
-      )
-        .optional()
-        .describe('Verification key of the signed Event Webhook. Without it callbacks are refused.'),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-      ...emailFields,
-    });
-  }
-
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return withRecipient(config, address);
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithAddress(address);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseSendGridCallback(request, config);
-  }
-
-  /** Asks what the key may do: `mail.send` has to be among it. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const startedAt = performance.now();
-    const result = await this.#request(
-      config as unknown as SendGridConfig,
-      { method: 'GET', url: '/v3/scopes' },
-      signal,
-    );
-    const latencyMs = performance.now() - startedAt;
-    const problem = problemOfTest(result);
-    const path = result.kind === 'answer' ? 'apiKey' : 'endpoint';
-    return { ok: problem === undefined, latencyMs, problems: problem === undefined ? [] : [{ path, problem }] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as SendGridConfig;
-    const mail = await compose(message, { attemptKey, maxBytes: DESCRIPTION.limits.maxBytes });
-    if (mail.kind === 'rejected') return mail;
-    let result: HttpResult | undefined;
-    // Loaded when the first message is sent, as are all SDKs: most installations never need most of them.
-    const { MailService } = (await import('@sendgrid/mail')) as unknown as { MailService: typeof MailServiceClass };
-    const service = new MailService();
-    // The SDK checks and writes the request. Its own client would send it through axios, which follows redirects, obeys
-    // proxy variables and connects to any address; so the request leaves through the guard instead.
-    const client = {
-      request: async (request: SdkRequest) => {
-        result = await this.#request(config, request, signal);
-        return [{}, {}];
-      },
-    };
-    service.setClient(client as unknown as Parameters<typeof service.setClient>[0]);
-    try {
-      await service.send(requestOf(mail, message.deliveryId, attemptKey));
-    } catch (error) {
-      const words = presentable(error instanceof Error ? error.message : 'refused', message, [config.apiKey]);
-      return rejected('VALIDATION', 'INVALID_MESSAGE', words);
-    }
-    if (!result) throw new Error('@sendgrid/mail sent nothing');
-    if (result.kind === 'silence') return unanswered(result.error, hostOf(config), result.sent);
-    if (result.status < 200 || result.status > 299) return refused(result, config, message, now);
-    const id = result.headers['x-message-id'];
-    return { kind: 'accepted', delivered: false, ...(typeof id === 'string' && { providerMessageId: id }) };
-  }
-
-  #request(
-    config: SendGridConfig,
-    { method, url, headers, body }: SdkRequest,
-    signal: AbortSignal,
-  ): Promise<HttpResult> {
-    const { origin, pathname } = new URL(config.endpoint ?? ENDPOINT);
-    return exchange(this.#egress.dispatcher, {
-      origin,
-      path: pathname.replace(/\/$/, '') + url,
-      method,
-      headers: Object.entries({
-        ...headers,
-        accept: 'application/json',
-        authorization: `Bearer ${config.apiKey}`,
-        'user-agent': this.#userAgent,
-        ...(body && { 'content-type': 'application/json' }),
-      }).flat(),
-      ...(body && { body: JSON.stringify(body) }),
-      timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
-      signal,
-      keepBytes: 16_384,
-    });
+    super(API, egress, userAgent);
   }
 }
 
-function requestOf(mail: ComposedEmail, deliveryId: string, attemptKey: string): MailDataRequired {
+/**
+ * The request as the SDK checks and writes it. Its own client would send it through axios, which follows redirects, obeys
+ * proxy variables and connects to any address; so it leaves through the guard instead.
+ *
+ * @throws what the SDK has against the message
+ */
+async function written(mail: MailDataRequired): Promise<ApiRequest> {
+  // Loaded when the first message is sent, as are all SDKs: most installations never need most of them.
+  const { MailService } = (await import('@sendgrid/mail')) as unknown as { MailService: typeof MailServiceClass };
+  const service = new MailService();
+  let request: ApiRequest | undefined;
+  const client = {
+    request: async ({ url, body }: { readonly url: string; readonly body: object }) => {
+      request = jsonRequest(url, body);
+      return [{}, {}];
+    },
+  };
+  service.setClient(client as unknown as Parameters<typeof service.setClient>[0]);
+  await service.send(mail);
+  if (!request) throw new Error('@sendgrid/mail wrote nothing');
+  return request;
+}
+
+function mailOf(mail: EmailInMemory, deliveryId: string, attemptKey: string): MailDataRequired {
   const { from, to, cc, bcc, replyTo, subject, text, html, attachments, headers, messageId, tags } = mail;
   return {
     from: { email: from.address, ...(from.name !== undefined && { name: from.name }) },
@@ -203,31 +129,10 @@ function requestOf(mail: ComposedEmail, deliveryId: string, attemptKey: string):
   };
 }
 
-function hostOf(config: SendGridConfig): string {
-  return new URL(config.endpoint ?? ENDPOINT).host;
-}
-
-function problemOfTest(result: HttpResult): string | undefined {
-  if (result.kind === 'silence') return unanswered(result.error, 'SendGrid', false).detail;
-  if (result.status !== 200) return `SendGrid answered ${result.status}: ${errorsIn(result.body)}`;
-  return result.body.includes('"mail.send"') ? undefined : 'the key lacks the permission mail.send';
-}
-
-function refused(answer: HttpAnswer, config: SendGridConfig, message: OutgoingMessage, now: Date): Rejected {
-  const words = presentable(errorsIn(answer.body), message, [config.apiKey]);
-  const outcome = refusedByHttp(answer, `SendGrid answered ${answer.status}${words && `: ${words}`}`, now);
-  // https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits: seconds since 1970
-  const reset = Number(answer.headers['x-ratelimit-reset'] ?? Number.NaN);
-  if (answer.status !== 429 || outcome.retryAfterMs !== undefined || Number.isNaN(reset)) return outcome;
-  return { ...outcome, retryAfterMs: Math.max(reset * 1_000 - now.getTime(), 0) };
-}
-
 /** `{"errors":[{"message":"…","field":"from.email","help":"…"}]}` as one line. */
 function errorsIn(body: string): string {
-  try {
-    const { errors } = JSON.parse(body) as { errors?: { message?: string; field?: string | null }[] };
-    return (errors ?? []).map(({ message, field }) => (field ? `${field}: ${message}` : `${message}`)).join('; ');
-  } catch {
-    return '';
-  }
+  const { errors } = objectIn(body) as { errors?: { message?: string; field?: string | null }[] };
+  return (Array.isArray(errors) ? errors : [])
+    .map(({ message, field }) => (field ? `${field}: ${message}` : `${message}`))
+    .join('; ');
 }

@@ -1,45 +1,31 @@
 import { createPrivateKey } from 'node:crypto';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { type FileConfig, fileFields, filesOf, MAX_FILE_BYTES } from '../files.js';
+import type { ErrorCategory, FieldProblem } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked } from '../config.js';
+import { problemWithPath } from '../files/paths.js';
+import { fileFields, filesOf, MAX_FILE_BYTES } from '../files/placed-files.js';
+import { HostKeyError, SftpConnections, type SftpServer } from '../files/sftp-connections.js';
+import { upload, VerificationError } from '../files/sftp-upload.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
 import { abortReason, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
-import { problemWithPath } from '../paths.js';
-import { HostKeyError, SftpConnections, type SftpServer } from '../sftp-connections.js';
-import { upload, VerificationError } from '../sftp-upload.js';
 
 /** Files to an SFTP server (draft-ietf-secsh-filexfer-02, the version that everybody speaks). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'SFTP',
   provider: 'sftp',
   configKey: 'sftp',
-  secretFields: ['password', 'privateKey', 'passphrase', 'encryption.password'],
   idempotency: 'natural',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested: 'Connects, checks the host key, logs in, and asks for the folder it is in.',
   limits: { maxBytes: MAX_FILE_BYTES, timeoutMs: 60_000 },
 };
 
 const HOST = /^[\p{L}\p{N}:.-]{1,253}$/u;
 const MODE = /^0?[0-7]{3}$/;
-
-interface SftpConfig extends FileConfig, Omit<SftpServer, 'hostKeyFingerprints'> {
-  readonly hostKeyFingerprint: string | readonly string[];
-  readonly createDirectories?: boolean;
-  readonly fileMode?: string;
-  readonly directoryMode?: string;
-  readonly verify?: 'digest' | 'size' | 'none';
-  readonly timeout?: number;
-}
 
 /** What a server's status means (draft-ietf-secsh-filexfer-02, section 7). OpenSSH says 4 of a full disk and a quota. */
 const STATUS: Readonly<Record<number, ErrorCategory>> = {
@@ -56,101 +42,91 @@ const fingerprint = z
   .string()
   .regex(/^SHA256:[A-Za-z0-9+/]{43}$/, 'must be SHA256: and 43 characters, as ssh-keygen -l shows it');
 
-export class SftpAdapter implements ChannelAdapter {
+const schema = (egress: Egress) =>
+  z
+    .strictObject({
+      host: checked((host) =>
+        HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address',
+      ).describe('The server: a host name or an address.'),
+      port: z.int().min(1).max(65_535).optional().describe('Its port.').meta({ default: 22 }),
+      username: z.string().min(1).max(200).describe('Who logs in.'),
+      password: z.string().min(1).max(1_000).optional().describe('Logs in with it.').meta({ secret: true }),
+      privateKey: z
+        .string()
+        .max(20_000)
+        .regex(/-----BEGIN [A-Z ]*PRIVATE KEY-----/, 'must be a private key, PEM or OpenSSH')
+        .optional()
+        .describe('Logs in with it: a private key, PEM or OpenSSH.')
+        .meta({ secret: true }),
+      passphrase: z.string().max(1_000).optional().describe('Opens the private key.').meta({ secret: true }),
+      hostKeyFingerprint: z
+        .union([fingerprint, z.array(fingerprint).min(1).max(10)])
+        .describe(
+          "Whose key is trusted, as `ssh-keygen -l` shows it (`SHA256:…`); a list while the server changes its key. There is no way around it: without it anybody could play the server's part.",
+        ),
+      ...fileFields,
+      createDirectories: z.boolean().optional().describe('Make folders that are missing.').meta({ default: true }),
+      fileMode: z
+        .string()
+        .regex(MODE, 'must be three octal digits')
+        .optional()
+        .describe('Permissions of files, octal.')
+        .meta({ default: '640' }),
+      directoryMode: z
+        .string()
+        .regex(MODE, 'must be three octal digits')
+        .optional()
+        .describe('Permissions of folders that are made, octal.')
+        .meta({ default: '750' }),
+      verify: z
+        .enum(['digest', 'size', 'none'])
+        .optional()
+        .describe('How an upload is checked before the file gets its name: read back, by its size, or not at all.')
+        .meta({ default: 'digest' }),
+      ...outbound(egress, DECLARATION.limits.timeoutMs),
+    })
+    .superRefine(({ password, privateKey, passphrase }, context) => {
+      if (password === undefined && privateKey === undefined)
+        context.addIssue({ code: 'custom', path: ['password'], message: 'is required, or privateKey' });
+      const problem = privateKey === undefined ? undefined : problemWithKey(privateKey, passphrase);
+      if (problem) context.addIssue({ code: 'custom', path: [problem.path], message: problem.problem });
+    });
+
+type SftpConfig = ConfigOf<typeof schema>;
+
+export class SftpAdapter extends Adapter<SftpConfig> {
+  readonly errors = {
+    source: 'https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02#section-7',
+    categories: STATUS,
+  };
   readonly #connections: SftpConnections;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), inField('path', problemWithPath));
     this.#connections = new SftpConnections(egress);
-    this.schema = z
-      .strictObject({
-        host: checked((host) =>
-          HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address',
-        ).describe('The server: a host name or an address.'),
-        port: z.int().min(1).max(65_535).optional().describe('Its port.').meta({ default: 22 }),
-        username: z.string().min(1).max(200).describe('Who logs in.'),
-        password: z.string().min(1).max(1_000).optional().describe('Logs in with it.').meta({ secret: true }),
-        privateKey: z
-          .string()
-          .max(20_000)
-          .regex(/-----BEGIN [A-Z ]*PRIVATE KEY-----/, 'must be a private key, PEM or OpenSSH')
-          .optional()
-          .describe('Logs in with it: a private key, PEM or OpenSSH.')
-          .meta({ secret: true }),
-        passphrase: z.string().max(1_000).optional().describe('Opens the private key.').meta({ secret: true }),
-        hostKeyFingerprint: z
-          .union([fingerprint, z.array(fingerprint).min(1).max(10)])
-          .describe(
-            "Whose key is trusted, as `ssh-keygen -l` shows it (`SHA256:…`); a list while the server changes its key. There is no way around it: without it anybody could play the server's part.",
-          ),
-        ...fileFields,
-        createDirectories: z.boolean().optional().describe('Make folders that are missing.').meta({ default: true }),
-        fileMode: z
-          .string()
-          .regex(MODE, 'must be three octal digits')
-          .optional()
-          .describe('Permissions of files, octal.')
-          .meta({ default: '640' }),
-        directoryMode: z
-          .string()
-          .regex(MODE, 'must be three octal digits')
-          .optional()
-          .describe('Permissions of folders that are made, octal.')
-          .meta({ default: '750' }),
-        verify: z
-          .enum(['digest', 'size', 'none'])
-          .optional()
-          .describe('How an upload is checked before the file gets its name: read back, by its size, or not at all.')
-          .meta({ default: 'digest' }),
-        timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      })
-      .superRefine(({ password, privateKey, passphrase }, context) => {
-        if (password === undefined && privateKey === undefined)
-          context.addIssue({ code: 'custom', path: ['password'], message: 'is required, or privateKey' });
-        const problem = privateKey === undefined ? undefined : problemWithKey(privateKey, passphrase);
-        if (problem) context.addIssue({ code: 'custom', path: [problem.path], message: problem.problem });
-      });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  /** A bare address is a path on the configured server. */
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, path: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithPath(address);
-  }
-
-  /** Connects, checks the host key, logs in, and asks for the folder it is in. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const sftp = config as unknown as SftpConfig;
-    const deadline = deadlineOf(sftp, signal);
-    const startedAt = performance.now();
+  protected async probe(config: SftpConfig, signal: AbortSignal) {
+    const deadline = deadlineOf(config, signal);
     try {
       await this.#connections.use(
-        serverOf(sftp),
+        serverOf(config),
         deadline,
         (session) => new Promise<void>((resolve, reject) => session.realpath('.', (e) => (e ? reject(e) : resolve()))),
       );
-      return { ok: true, latencyMs: performance.now() - startedAt, problems: [] };
+      return undefined;
     } catch (error) {
-      const latencyMs = performance.now() - startedAt;
-      const { category, code, detail } = refused(deadline.aborted ? abortReason(deadline) : error, sftp, '', false);
-      const path = category === 'AUTHENTICATION' ? 'username' : error instanceof HostKeyError ? KEY_FIELD : 'host';
-      return { ok: false, latencyMs, problems: [{ path, problem: `${code}: ${detail}` }] };
+      const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, '', false);
+      if (refusal.category === 'AUTHENTICATION') return problemAt('username', refusal);
+      return problemAt(error instanceof HostKeyError ? KEY_FIELD : 'host', refusal);
     }
   }
 
-  async send(message: OutgoingMessage, { attemptKey, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as SftpConfig;
+  protected async deliver(
+    config: SftpConfig,
+    message: OutgoingMessage,
+    { attemptKey, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (signal.aborted) return unanswered(abortReason(signal), config.host, false);
     const files = await filesOf(message, config);
     if ('kind' in files) return files;
@@ -158,10 +134,10 @@ export class SftpAdapter implements ChannelAdapter {
     let isNamed = false;
     try {
       await this.#connections.use(serverOf(config), deadline, async (sftp) => {
-        for (const [index, { path, bytes }] of files.entries()) {
+        for (const [index, { path, source }] of files.list.entries()) {
           await upload(sftp, {
             path,
-            bytes,
+            source,
             mode: Number.parseInt(config.fileMode ?? '640', 8),
             folderMode:
               config.createDirectories === false ? undefined : Number.parseInt(config.directoryMode ?? '750', 8),
@@ -173,8 +149,9 @@ export class SftpAdapter implements ChannelAdapter {
           });
         }
       });
-      return { kind: 'accepted', delivered: true, ...(files[0] && { providerMessageId: files[0].path }) };
+      return { kind: 'accepted', delivered: true, ...(files.list[0] && { providerMessageId: files.list[0].path }) };
     } catch (error) {
+      if (files.refusal) return files.refusal;
       const words = presentable(wordsOf(error), message, secretsOf(config));
       return refused(deadline.aborted ? abortReason(deadline) : error, config, words, isNamed);
     }
@@ -194,7 +171,7 @@ function serverOf({ hostKeyFingerprint, ...server }: SftpConfig): SftpServer {
 }
 
 function deadlineOf({ timeout: own }: SftpConfig, signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(own ?? DESCRIPTION.limits.timeoutMs)]);
+  return AbortSignal.any([signal, AbortSignal.timeout(own ?? DECLARATION.limits.timeoutMs)]);
 }
 
 const secretsOf = ({ password, privateKey, passphrase }: SftpConfig): string[] =>

@@ -1,36 +1,31 @@
+import type { Readable } from 'node:stream';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory, Json, JsonObject } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, NO_MESSAGE, problemAt } from '../adapter.js';
 import { readSlack } from '../callbacks/slack.js';
-import type {
-  Callback,
-  CallbackRequest,
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { categoryOf, retryAfterMs } from '../http.js';
-import { render, templateError, variablesOf } from '../liquid.js';
-import { abortReason, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
-import { approvalBlocks, approvalIn } from '../slack-approval.js';
-import { Wire, type WireAnswer } from '../wire.js';
+import type { Callback, CallbackRequest, FileSource, OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, endpoint, inDoubt, template } from '../config.js';
+import { sourceOf, streamOf } from '../files/file-sources.js';
+import { render, templateError, variablesOf } from '../messages/liquid.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { categoryOf, retryAfterMs } from '../net/http.js';
+import { Wire, type WireAnswer } from '../net/wire.js';
+import { abortReason, accepted, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
+import { approvalBlocks, approvalIn } from '../vendors/slack-approval.js';
 
 /**
  * Messages to Slack by its Web API (https://docs.slack.dev/reference/methods/chat.postMessage). The methods are called
  * over the guard and not by Slack's package, whose HTTP client connects to any address that an upload URL names.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'SLACK',
   provider: 'slack',
   configKey: 'slack',
-  secretFields: ['token', 'signingSecret'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Asks whose token it is (`auth.test`).',
   limits: { maxBytes: 40_000, timeoutMs: 20_000 },
 };
 
@@ -66,102 +61,74 @@ const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
   request_timeout: 'TEMPORARY',
 };
 
-interface SlackConfig {
-  readonly token: string;
-  readonly channel: string;
-  readonly threadTs?: string;
-  readonly bodyTemplate?: string;
-  readonly mentions?: readonly string[];
-  readonly endpoint?: string;
-  readonly timeout?: number;
-  readonly signingSecret?: string;
-  readonly approvals?: { readonly approvers: Readonly<Record<string, string>> };
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    token: z
+      .string()
+      .regex(/^xox[bp]-[\w-]{5,200}$/, 'must be a bot or user token: xoxb-…')
+      .describe('Token of the app, with the scope chat:write, and files:write for attachments.')
+      .meta({ secret: true }),
+    channel: checked(problemWithChannel).describe(
+      'Where messages go: `C…`, `G…`, `D…`, `U…` or #name. Files need the id.',
+    ),
+    threadTs: z
+      .string()
+      .regex(/^\d{10}\.\d{6}$/, 'must be the ts of a message: 1700000000.000100')
+      .optional()
+      .describe('Answers in the thread of this message.'),
+    bodyTemplate: template(20_000)
+      .optional()
+      .describe('Liquid template of the text (mrkdwn); wins over the text of the request.'),
+    mentions: z
+      .array(
+        z
+          .string()
+          .regex(/^(?:[UW][A-Z0-9]{6,20}|S[A-Z0-9]{6,20}|here|channel)$/, 'must be U…, W…, S…, here or channel'),
+      )
+      .max(20)
+      .optional()
+      .describe('Who is mentioned before the text: people (`U…`), groups (`S…`), `here`, `channel`.'),
+    signingSecret: z
+      .string()
+      .regex(/^[\w-]{8,200}$/, 'must be the signing secret of the app')
+      .optional()
+      .describe('Signing secret of the app. Without it clicks on buttons are refused.')
+      .meta({ secret: true }),
+    approvals: z
+      .strictObject({
+        approvers: z
+          .record(
+            z.string().regex(/^[UW][A-Z0-9]{6,20}$/, 'must be the id of a person: U…'),
+            z.string().min(1).max(255),
+          )
+          .refine((approvers) => Object.keys(approvers).length <= 200, 'must not be more than 200')
+          .describe('Who answers as which approver: the id of a person in Slack, and the name of the approver.'),
+      })
+      .optional()
+      .describe(
+        'Deliveries of the organization that wait for approval are asked for here, with buttons. For administrators only.',
+      ),
+    endpoint: endpoint(egress, ENDPOINT),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
 
-export class SlackAdapter implements ChannelAdapter {
+type SlackConfig = ConfigOf<typeof schema>;
+
+export class SlackAdapter extends Adapter<SlackConfig> {
+  readonly errors = { source: 'https://docs.slack.dev/reference/methods/chat.postMessage', categories: CATEGORIES };
   readonly #egress: Egress;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), inField('channel', problemWithChannel));
     this.#egress = egress;
-    this.schema = z.strictObject({
-      token: z
-        .string()
-        .regex(/^xox[bp]-[\w-]{5,200}$/, 'must be a bot or user token: xoxb-…')
-        .describe('Token of the app, with the scope chat:write, and files:write for attachments.')
-        .meta({ secret: true }),
-      channel: checked(problemWithChannel).describe(
-        'Where messages go: `C…`, `G…`, `D…`, `U…` or #name. Files need the id.',
-      ),
-      threadTs: z
-        .string()
-        .regex(/^\d{10}\.\d{6}$/, 'must be the ts of a message: 1700000000.000100')
-        .optional()
-        .describe('Answers in the thread of this message.'),
-      bodyTemplate: template(20_000)
-        .optional()
-        .describe('Liquid template of the text (mrkdwn); wins over the text of the request.'),
-      mentions: z
-        .array(
-          z
-            .string()
-            .regex(/^(?:[UW][A-Z0-9]{6,20}|S[A-Z0-9]{6,20}|here|channel)$/, 'must be U…, W…, S…, here or channel'),
-        )
-        .max(20)
-        .optional()
-        .describe('Who is mentioned before the text: people (`U…`), groups (`S…`), `here`, `channel`.'),
-      signingSecret: z
-        .string()
-        .regex(/^[\w-]{8,200}$/, 'must be the signing secret of the app')
-        .optional()
-        .describe('Signing secret of the app. Without it clicks on buttons are refused.')
-        .meta({ secret: true }),
-      approvals: z
-        .strictObject({
-          approvers: z
-            .record(
-              z.string().regex(/^[UW][A-Z0-9]{6,20}$/, 'must be the id of a person: U…'),
-              z.string().min(1).max(255),
-            )
-            .refine((approvers) => Object.keys(approvers).length <= 200, 'must not be more than 200')
-            .describe('Who answers as which approver: the id of a person in Slack, and the name of the approver.'),
-        })
-        .optional()
-        .describe(
-          'Deliveries of the organization that wait for approval are asked for here, with buttons. For administrators only.',
-        ),
-      endpoint: endpoint(egress, ENDPOINT),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, channel: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithChannel(address);
-  }
-
-  /** `auth.test`: whose token it is. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const slack = config as unknown as SlackConfig;
-    const startedAt = performance.now();
-    const nothing = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
-    const result = await this.#calling(slack, nothing, new Date(), signal, (call) => call('auth.test', {}));
-    const latencyMs = performance.now() - startedAt;
-    if (!isRejected(result)) return { ok: true, latencyMs, problems: [] };
-    const path = result.category === 'NETWORK' || result.category === 'CONFIGURATION' ? 'endpoint' : 'token';
-    return { ok: false, latencyMs, problems: [{ path, problem: `${result.code}: ${result.detail}` }] };
+  protected async probe(config: SlackConfig, signal: AbortSignal) {
+    const result = await this.#calling(config, NO_MESSAGE, new Date(), signal, (call) => call('auth.test', {}));
+    if (!isRejected(result)) return undefined;
+    const isReached = result.category !== 'NETWORK' && result.category !== 'CONFIGURATION';
+    return problemAt(isReached ? 'token' : 'endpoint', result);
   }
 
   /** Clicks on the buttons of messages that ask for an approval. */
@@ -172,28 +139,32 @@ export class SlackAdapter implements ChannelAdapter {
       const isSlacks =
         URL.canParse(url) && [REPLIES, new URL(slack.endpoint ?? ENDPOINT).origin].includes(new URL(url).origin);
       if (!isSlacks) return;
-      const wire = new Wire(this.#egress, new AbortController().signal, REPLY_TIMEOUT_MS);
+      const wire = new Wire(this.#egress, slack, new AbortController().signal, REPLY_TIMEOUT_MS);
       const headers = { 'content-type': 'application/json; charset=utf-8' };
       await wire.request({ url: new URL(url), method: 'POST', headers, body: JSON.stringify(message) });
     });
   }
 
   /** The message first, then its files into its thread: a file that fails must not bring the message a second time. */
-  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as SlackConfig;
+  protected async deliver(
+    config: SlackConfig,
+    message: OutgoingMessage,
+    { now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (signal.aborted) return unanswered(abortReason(signal), hostOf(config), false);
     const post = postOf(config, message);
     if (isRejected(post)) return post;
     const size = Buffer.byteLength(JSON.stringify(post));
-    const { maxBytes } = DESCRIPTION.limits;
+    const { maxBytes } = DECLARATION.limits;
     if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the message has ${size} bytes, ${maxBytes} fit`);
     let posted: SlackAnswer | undefined;
     const result = await this.#calling(config, message, now, signal, async (call, upload) => {
       posted = await call('chat.postMessage', post);
-      for (const { filename, base64 } of message.content.attachments ?? []) {
-        const bytes = Buffer.from(base64, 'base64');
-        const ticket = await call('files.getUploadURLExternal', { filename, length: bytes.length });
-        await upload(ticket.upload_url ?? '', bytes);
+      for (const attachment of message.content.attachments ?? []) {
+        const { filename } = attachment;
+        const source = sourceOf(attachment);
+        const ticket = await call('files.getUploadURLExternal', { filename, length: source.bytes });
+        await upload(ticket.upload_url ?? '', source);
         await call('files.completeUploadExternal', {
           files: [{ id: ticket.file_id, title: filename }],
           channel_id: posted.channel,
@@ -202,13 +173,9 @@ export class SlackAdapter implements ChannelAdapter {
       }
       return posted;
     });
-    const providerMessageId = posted?.ts;
-    if (posted && isRejected(result)) {
-      const warning = `the message is there, a file of it is not: ${result.detail}`;
-      return { kind: 'accepted', delivered: false, warning, ...(providerMessageId && { providerMessageId }) };
-    }
-    if (isRejected(result)) return result;
-    return { kind: 'accepted', delivered: false, ...(providerMessageId && { providerMessageId }) };
+    if (!isRejected(result)) return accepted(result.ts);
+    if (!posted) return result;
+    return { ...accepted(posted.ts), warning: `the message is there, a file of it is not: ${result.detail}` };
   }
 
   async #calling(
@@ -216,12 +183,12 @@ export class SlackAdapter implements ChannelAdapter {
     message: OutgoingMessage,
     now: Date,
     signal: AbortSignal,
-    work: (call: Call, upload: (url: string, bytes: Buffer) => Promise<void>) => Promise<SlackAnswer>,
+    work: (call: Call, upload: (url: string, file: FileSource) => Promise<void>) => Promise<SlackAnswer>,
   ): Promise<SlackAnswer | Rejected> {
-    const wire = new Wire(this.#egress, signal, config.timeout ?? DESCRIPTION.limits.timeoutMs);
+    const wire = new Wire(this.#egress, config, signal, config.timeout ?? DECLARATION.limits.timeoutMs);
     const base = (config.endpoint ?? ENDPOINT).replace(/\/$/, '');
     const authorization = `Bearer ${config.token}`;
-    const request = async (url: string, headers: Record<string, string>, body: string | Buffer) => {
+    const request = async (url: string, headers: Record<string, string>, body: string | Readable) => {
       const answer = await wire.request({ url: new URL(url), method: 'POST', headers, body });
       if (answer.status !== 200) throw new Refusal(answer, undefined);
       return answer;
@@ -239,15 +206,15 @@ export class SlackAdapter implements ChannelAdapter {
         { authorization, 'content-type': type },
         isForm ? form() : JSON.stringify(params),
       );
-      const result = parsed(answer.body);
+      const result = JSON.parse(answer.body) as SlackAnswer; // what cannot be read is caught below
       if (result.ok !== true) throw new Refusal(answer, result.error);
       return result;
     };
     try {
-      return await work(
-        call,
-        async (url, bytes) => void (await request(url, { 'content-type': 'application/octet-stream' }, bytes)),
-      );
+      return await work(call, async (url, file) => {
+        const headers = { 'content-type': 'application/octet-stream', 'content-length': String(file.bytes) };
+        await request(url, headers, streamOf(file));
+      });
     } catch (error) {
       if (error instanceof Refusal) return refused(error, config, message, now);
       if (wire.last?.kind === 'silence') return unanswered(wire.last.error, hostOf(config), wire.hasSent);
@@ -326,9 +293,4 @@ function refused({ answer, error }: Refusal, config: SlackConfig, message: Outgo
   const code = /^[a-z_]{1,60}$/.test(error ?? '') ? `SLACK_${error?.toUpperCase()}` : `HTTP_${answer.status}`;
   const detail = `Slack answered ${answer.status}${words && `: ${words}`}`;
   return rejected(category, code, detail, wait === undefined ? {} : { retryAfterMs: wait });
-}
-
-function parsed(body: string): SlackAnswer {
-  const json: unknown = JSON.parse(body);
-  return typeof json === 'object' && json !== null ? json : {};
 }

@@ -1,164 +1,137 @@
 import { createPrivateKey } from 'node:crypto';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import {
-  type ComposedEmail,
-  compose,
-  type EmailConfig,
-  emailFields,
-  emailSecrets,
-  problemWithAddress,
-  withRecipient,
-} from '../email.js';
-import { unsubscribeHeaders } from '../email-headers.js';
-import { mimeOf } from '../mime.js';
-import { abortReason, presentable, rejected, unanswered } from '../outcome.js';
-import { SmtpConnections, type SmtpServer } from '../smtp-connections.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, NO_MESSAGE, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, inDoubt } from '../config.js';
+import { type ComposedEmail, compose, emailFields, recipient } from '../email/compose.js';
+import { unsubscribeHeaders } from '../email/headers.js';
+import { mimeOf } from '../email/mime.js';
+import { SmtpConnections } from '../email/smtp-connections.js';
 import {
   type TrackingLinks,
   type TrackingWishes,
   trackingWishes,
   withOpenPicture,
   withTrackedLinks,
-} from '../tracking.js';
+} from '../email/tracking.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { ProxyRefusal } from '../net/http-proxy.js';
+import { abortReason, accepted, presentable, rejected, unanswered } from '../outcome.js';
 
 /** E-mail through the customer's own SMTP server (RFC 5321). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'EMAIL',
   provider: 'smtp',
   configKey: 'email',
-  secretFields: ['auth.pass', 'dkim.privateKey', ...emailSecrets],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Connects, greets, negotiates TLS, logs in and says goodbye.',
   limits: { maxBytes: 25 * 1_024 * 1_024, timeoutMs: 30_000 },
 };
 
 const HOST = /^[\p{L}\p{N}:.-]{1,253}$/u;
 
-interface SmtpConfig extends EmailConfig, SmtpServer {
-  readonly timeout?: number;
-  readonly tracking?: TrackingWishes;
-  readonly dkim?: { readonly domain: string; readonly selector: string; readonly privateKey: string };
-}
+const schema = (egress: Egress, links: TrackingLinks | undefined) =>
+  z.strictObject({
+    service: z.literal('smtp').describe('Chooses this provider.'),
+    host: checked((host) =>
+      HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address',
+    ).describe('The server: a host name or an address.'),
+    port: z
+      .int()
+      .min(1)
+      .max(65_535)
+      .optional()
+      .describe('Its port. Where `secure` is set, 465 unless said otherwise.')
+      .meta({ default: 587 }),
+    secure: z
+      .boolean()
+      .optional()
+      .describe('TLS from the first byte. Without it STARTTLS is taken where the server offers it.')
+      .meta({ default: false }),
+    requireTls: z
+      .boolean()
+      .optional()
+      .describe(
+        'Refuse to go on without TLS. Default: true with a login and a server outside the allowed networks or behind a proxy.',
+      ),
+    auth: z
+      .strictObject({
+        user: z.string().min(1).describe('Name of the account.'),
+        pass: z.string().min(1).describe('Its password.').meta({ secret: true }),
+      })
+      .optional()
+      .describe('Login at the server. Without it mail is handed in anonymously.'),
+    dkim: z
+      .strictObject({
+        domain: z.string().regex(HOST, 'must be a domain name').describe('The domain that signs.'),
+        selector: z
+          .string()
+          .regex(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/, 'must be a DNS label')
+          .describe('Names the key: `<selector>._domainkey.<domain>` in DNS has the public one.'),
+        privateKey: checked((key) =>
+          isPrivateKey(key) ? undefined : 'must be a PEM private key, RSA of 1024 bits or more',
+        )
+          .describe('The private key, PEM.')
+          .meta({ secret: true }),
+      })
+      .optional()
+      .describe('Signs every message (DKIM, RFC 6376).'),
+    tracking: trackingWishes(links)
+      .optional()
+      .describe('What recipients do with a message comes back to Waybill (docs/tracking.md). Default: nothing does.'),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+    ...emailFields,
+  });
+
+type SmtpConfig = ConfigOf<typeof schema>;
 
 /** Signed beside what RFC 6376, 5.4.1 recommends: RFC 8058, 4 demands it of the fields for unsubscribing. */
 const SIGNED_HEADERS =
   'from:sender:reply-to:subject:date:message-id:to:cc:mime-version:content-type:content-transfer-encoding:list-unsubscribe:list-unsubscribe-post';
 
-export class SmtpAdapter implements ChannelAdapter {
+/** Those that servers answer most, as they are taken below. */
+const REPLIES = Object.fromEntries(
+  [421, 450, 451, 452, 454, 500, 501, 503, 523, 530, 534, 535, 538, 550, 551, 552, 553, 554, 555].map((reply) => [
+    reply,
+    categoryOf(reply, '', undefined),
+  ]),
+);
+
+export class SmtpAdapter extends Adapter<SmtpConfig> {
+  readonly errors = { source: 'https://www.rfc-editor.org/rfc/rfc5321#section-4.2.3', categories: REPLIES };
   readonly #connections: SmtpConnections;
-  readonly schema: z.ZodType;
   readonly #links: TrackingLinks | undefined;
 
   /** @param links without them nothing can be tracked */
   constructor(egress: Egress, links?: TrackingLinks) {
+    super(DECLARATION, schema(egress, links), recipient);
     this.#connections = new SmtpConnections(egress);
     this.#links = links;
-    this.schema = z.strictObject({
-      service: z.literal('smtp').describe('Chooses this provider.'),
-      host: checked((host) =>
-        HOST.test(host) ? egress.problemWithHost(host) : 'must be a host name or an address',
-      ).describe('The server: a host name or an address.'),
-      port: z
-        .int()
-        .min(1)
-        .max(65_535)
-        .optional()
-        .describe('Its port. Where `secure` is set, 465 unless said otherwise.')
-        .meta({ default: 587 }),
-      secure: z
-        .boolean()
-        .optional()
-        .describe('TLS from the first byte. Without it STARTTLS is taken where the server offers it.')
-        .meta({ default: false }),
-      requireTls: z
-        .boolean()
-        .optional()
-        .describe('Refuse to go on without TLS. Default: true with a login and a server outside the allowed networks.'),
-      auth: z
-        .strictObject({
-          user: z.string().min(1).describe('Name of the account.'),
-          pass: z.string().min(1).describe('Its password.').meta({ secret: true }),
-        })
-        .optional()
-        .describe('Login at the server. Without it mail is handed in anonymously.'),
-      dkim: z
-        .strictObject({
-          domain: z.string().regex(HOST, 'must be a domain name').describe('The domain that signs.'),
-          selector: z
-            .string()
-            .regex(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/, 'must be a DNS label')
-            .describe('Names the key: `<selector>._domainkey.<domain>` in DNS has the public one.'),
-          privateKey: checked((key) =>
-            isPrivateKey(key) ? undefined : 'must be a PEM private key, RSA of 1024 bits or more',
-          )
-            .describe('The private key, PEM.')
-            .meta({ secret: true }),
-        })
-        .optional()
-        .describe('Signs every message (DKIM, RFC 6376).'),
-      tracking: trackingWishes(links)
-        .optional()
-        .describe('What recipients do with a message comes back to Waybill (docs/tracking.md). Default: nothing does.'),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-      ...emailFields,
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return withRecipient(config, address);
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithAddress(address);
-  }
-
-  /** Connects, greets, negotiates TLS, logs in and says goodbye. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const smtp = config as unknown as SmtpConfig;
-    const deadline = deadlineOf(smtp, signal);
-    const startedAt = performance.now();
+  protected async probe(config: SmtpConfig, signal: AbortSignal) {
+    const deadline = deadlineOf(config, signal);
     try {
-      await this.#connections.verify(smtp, deadline);
-      return { ok: true, latencyMs: performance.now() - startedAt, problems: [] };
+      await this.#connections.verify(config, deadline);
+      return undefined;
     } catch (error) {
-      const latencyMs = performance.now() - startedAt;
-      const nothing = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
-      const { category, code, detail } = refused(
-        deadline.aborted ? abortReason(deadline) : error,
-        smtp,
-        nothing,
-        false,
-      );
-      const path = category === 'AUTHENTICATION' ? 'auth' : 'host';
-      return { ok: false, latencyMs, problems: [{ path, problem: `${code}: ${detail}` }] };
+      const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, NO_MESSAGE, false);
+      return problemAt(refusal.category === 'AUTHENTICATION' ? 'auth' : 'host', refusal);
     }
   }
 
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as SmtpConfig;
+  protected async deliver(
+    config: SmtpConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     if (signal.aborted) return unanswered(abortReason(signal), config.host, false);
-    const { maxBytes } = DESCRIPTION.limits;
+    const { maxBytes } = DECLARATION.limits;
     const composed = await compose(message, { attemptKey, maxBytes });
     if (composed.kind === 'rejected') return composed;
     const mail = this.#links ? withTracking(composed, config.tracking ?? {}, this.#links, attemptKey) : composed;
@@ -168,11 +141,11 @@ export class SmtpAdapter implements ChannelAdapter {
       const mime = { ...mimeOf(mail), ...signatureOf(config), date: now, signal: deadline };
       const info = await this.#connections.send(config, mime, progress);
       const refusals = info.rejectedErrors ?? [];
-      const accepted = { kind: 'accepted', delivered: false, providerMessageId: mail.messageId } as const;
-      if (refusals.length === 0) return accepted;
+      const taken = accepted(mail.messageId);
+      if (refusals.length === 0) return taken;
       const codes = [...new Set(refusals.map(({ responseCode }) => responseCode ?? 'unknown'))].join(', ');
       const all = mail.to.length + mail.cc.length + mail.bcc.length;
-      return { ...accepted, warning: `${refusals.length} of ${all} recipients refused (SMTP ${codes})` };
+      return { ...taken, warning: `${refusals.length} of ${all} recipients refused (SMTP ${codes})` };
     } catch (error) {
       return refused(deadline.aborted ? abortReason(deadline) : error, config, message, progress.handedOver);
     }
@@ -202,7 +175,7 @@ function withTracking(
 }
 
 function deadlineOf(config: SmtpConfig, signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(config.timeout ?? DESCRIPTION.limits.timeoutMs)]);
+  return AbortSignal.any([signal, AbortSignal.timeout(config.timeout ?? DECLARATION.limits.timeoutMs)]);
 }
 
 function signatureOf({ dkim }: SmtpConfig) {
@@ -231,6 +204,7 @@ interface SmtpError {
 }
 
 function refused(cause: unknown, config: SmtpConfig, message: OutgoingMessage, handedOver: boolean) {
+  if (cause instanceof ProxyRefusal) return unanswered(cause, config.host, false);
   const error = cause as SmtpError;
   // All recipients were refused: as long as one of them may be taken later, it is worth trying again.
   const decisive =

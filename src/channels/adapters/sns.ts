@@ -1,38 +1,54 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import { type AwsConfig, awsCall, awsFields, awsRefusal, awsSecrets, awsTest } from '../aws.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { isSenderName, problemWithNumber, textOf } from '../sms.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import { type ConfigOf, type Declaration, inField } from '../adapter.js';
+import type { OutgoingMessage, SendOptions } from '../channel.js';
+import { checked, inDoubt } from '../config.js';
+import { isSenderName, problemWithNumber, smsFields, textOf } from '../messages/sms.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { accepted } from '../outcome.js';
+import { AwsService, awsFields } from '../vendors/aws.js';
 
 /** Text messages through Amazon SNS (https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'SMS',
   provider: 'sns',
   configKey: 'sms',
-  secretFields: awsSecrets,
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'hold',
+  tested: "Reads the account's settings for text messages, which needs the permission sns:GetSMSAttributes.",
   limits: { maxBytes: 1_600, timeoutMs: 15_000 },
 };
 
-interface SnsConfig extends AwsConfig {
-  readonly to: string;
-  readonly senderId?: string;
-  readonly originationNumber?: string;
-  readonly messageType?: 'Transactional' | 'Promotional';
-  readonly maxPrice?: number;
-  readonly maxSegments?: number;
-}
+/** SNS takes 1,600 characters of GSM-7 for one message and cuts them itself (same guide, "Publishing to a phone"). */
+const SEGMENTS = 10;
+
+const schema = (egress: Egress) =>
+  z.strictObject({
+    service: z.literal('sns').describe('Chooses this provider.'),
+    ...awsFields(egress),
+    senderId: checked((name) => (isSenderName(name) ? undefined : 'must be 1 to 11 letters and digits'))
+      .optional()
+      .describe('Name shown as the sender, where the country allows it.'),
+    originationNumber: checked(problemWithNumber).optional().describe('Number of this account to send from.'),
+    ...smsFields(SEGMENTS),
+    messageType: z
+      .enum(['Transactional', 'Promotional'])
+      .optional()
+      .describe('Critical messages are Transactional.')
+      .meta({ default: 'Transactional' }),
+    maxPrice: z
+      .number()
+      .min(0.001)
+      .max(100)
+      .optional()
+      .describe('Most that one message may cost, in US dollars; SNS drops dearer ones. Default: no bound.'),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('hold'),
+  });
+
+type SnsConfig = ConfigOf<typeof schema>;
 
 /** Publish's own errors (https://docs.aws.amazon.com/sns/latest/api/API_Publish.html). */
 const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
@@ -46,83 +62,25 @@ const CATEGORIES: Readonly<Record<string, ErrorCategory>> = {
   ValidationException: 'VALIDATION',
 };
 
-/** SNS takes 1,600 characters of GSM-7 for one message and cuts them itself (same guide, "Publishing to a phone"). */
-const SEGMENTS = 10;
-
-export class SnsAdapter implements ChannelAdapter {
-  readonly #egress: Egress;
-  readonly schema: z.ZodType;
-
+export class SnsAdapter extends AwsService<SnsConfig> {
   constructor(egress: Egress) {
-    this.#egress = egress;
-    this.schema = z.strictObject({
-      service: z.literal('sns').describe('Chooses this provider.'),
-      ...awsFields(egress),
-      to: checked(problemWithNumber).describe('The recipient, as +15551234567.'),
-      senderId: checked((name) => (isSenderName(name) ? undefined : 'must be 1 to 11 letters and digits'))
-        .optional()
-        .describe('Name shown as the sender, where the country allows it.'),
-      originationNumber: checked(problemWithNumber).optional().describe('Number of this account to send from.'),
-      messageType: z
-        .enum(['Transactional', 'Promotional'])
-        .optional()
-        .describe('Critical messages are Transactional.')
-        .meta({ default: 'Transactional' }),
-      maxPrice: z
-        .number()
-        .min(0.001)
-        .max(100)
-        .optional()
-        .describe('Most that one message may cost, in US dollars; SNS drops dearer ones. Default: no bound.'),
-      maxSegments: z
-        .int()
-        .min(1)
-        .max(SEGMENTS)
-        .optional()
-        .describe('Segments that one text may make; a longer one is refused.')
-        .meta({ default: SEGMENTS }),
-      bodyTemplate: template(10_000)
-        .optional()
-        .describe('Liquid template of the text; wins over the text of the request.'),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('hold'),
-    });
+    const service = {
+      name: 'SNS',
+      errors: { source: 'https://docs.aws.amazon.com/sns/latest/api/API_Publish.html', categories: CATEGORIES },
+    };
+    super(egress, service, DECLARATION, schema(egress), inField('to', problemWithNumber));
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  /** The account's settings for text messages. */
+  protected async read(_: SnsConfig, options: object) {
+    const { SNSClient, GetSMSAttributesCommand } = await import('@aws-sdk/client-sns');
+    return await new SNSClient(options).send(new GetSMSAttributesCommand({}));
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithNumber(address);
-  }
-
-  /** Reads the account's settings for text messages. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const sns = config as unknown as SnsConfig;
-    const { timeoutMs } = DESCRIPTION.limits;
-    const startedAt = performance.now();
-    const call = await awsCall(this.#egress, sns, { timeoutMs, signal }, async (options) => {
-      const { SNSClient, GetSMSAttributesCommand } = await import('@aws-sdk/client-sns');
-      return await new SNSClient(options).send(new GetSMSAttributesCommand({}));
-    });
-    return awsTest(call, 'SNS', sns, startedAt);
-  }
-
-  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as SnsConfig;
+  protected async deliver(config: SnsConfig, message: OutgoingMessage, { now, signal }: SendOptions) {
     const text = textOf(message, { segments: config.maxSegments ?? SEGMENTS });
     if (typeof text !== 'string') return text;
     const { to, senderId, originationNumber, messageType = 'Transactional', maxPrice } = config;
-    const { timeoutMs } = DESCRIPTION.limits;
     const { SNSClient, PublishCommand } = await import('@aws-sdk/client-sns');
     const command = new PublishCommand({
       PhoneNumber: to,
@@ -138,11 +96,7 @@ export class SnsAdapter implements ChannelAdapter {
         }),
       },
     });
-    const call = await awsCall(this.#egress, config, { timeoutMs, signal }, (options) =>
-      new SNSClient(options).send(command),
-    );
-    if (!call.value) return awsRefusal(call, 'SNS', CATEGORIES, { config, message, now });
-    const { MessageId: id } = call.value;
-    return { kind: 'accepted', delivered: false, ...(id !== undefined && { providerMessageId: id }) };
+    const call = await this.call(config, signal, (options) => new SNSClient(options).send(command));
+    return call.value ? accepted(call.value.MessageId) : this.refusal(call, config, message, now);
   }
 }

@@ -1,31 +1,28 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { exchange, refusedByHttp } from '../http.js';
-import { render, templateError, variablesOf } from '../liquid.js';
-import { presentable, rejected, unanswered } from '../outcome.js';
+import type { ErrorCategory, Json } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, inDoubt, template } from '../config.js';
+import { render, templateError, variablesOf } from '../messages/liquid.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { exchange, nobodyAt, refusedByHttp } from '../net/http.js';
+import { objectIn } from '../net/json.js';
+import { accepted, presentable, rejected, unanswered } from '../outcome.js';
 
 /**
  * Adaptive Cards to Microsoft Teams by the URL of a workflow ("When a Teams webhook request is received":
  * https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook).
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'TEAMS',
   provider: 'teams',
   configKey: 'teams',
-  secretFields: ['url'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested:
+    'Asks the host of the URL with HEAD: that it is there. A workflow takes nothing but cards, so its URL is proved by the first one only.',
   limits: { maxBytes: 28 * 1_024, timeoutMs: 15_000 },
 };
 
@@ -36,99 +33,80 @@ const STATUS: Readonly<Record<number, ErrorCategory>> = {
   400: 'VALIDATION', // the card is malformed, or the workflow is switched off
 };
 
-interface TeamsConfig {
-  readonly url: string;
-  readonly title?: string;
-  readonly bodyTemplate?: string;
-  readonly mentions?: readonly { readonly id: string; readonly name: string }[];
-  readonly buttons?: readonly { readonly title: string; readonly url: string }[];
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    url: checked((url) => egress.problemWithUrl(url))
+      .describe('URL of the workflow. Whoever has it can post, so it is a secret.')
+      .meta({ secret: true }),
+    title: template(1_000).optional().describe('Liquid template of the heading; wins over the subject of the request.'),
+    bodyTemplate: template(20_000)
+      .optional()
+      .describe('Liquid template of the text; wins over the text of the request.'),
+    mentions: z
+      .array(
+        z.strictObject({
+          id: z.string().min(1).max(200).describe("The person's user principal name or Entra object id."),
+          name: z.string().min(1).max(200).describe('As it is shown.'),
+        }),
+      )
+      .max(20)
+      .optional()
+      .describe('Who is mentioned below the text, 20 people at most.'),
+    buttons: z
+      .array(
+        z.strictObject({
+          title: z.string().min(1).max(80).describe('What is on it.'),
+          url: template(2_000).describe('Where it leads, a Liquid template: `https://example.com/{{deliveryId}}`.'),
+        }),
+      )
+      .max(6)
+      .optional()
+      .describe('Buttons below the card, six at most.'),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
 
-export class TeamsAdapter implements ChannelAdapter {
+type TeamsConfig = ConfigOf<typeof schema>;
+
+export class TeamsAdapter extends Adapter<TeamsConfig> {
+  readonly errors = {
+    source: 'https://learn.microsoft.com/azure/logic-apps/logic-apps-http-endpoint',
+    categories: STATUS,
+  };
   readonly #egress: Egress;
   readonly #userAgent: string;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress, userAgent: string) {
+    super(
+      DECLARATION,
+      schema(egress),
+      inField('url', (url) => egress.problemWithUrl(url)),
+    );
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.schema = z.strictObject({
-      url: checked((url) => egress.problemWithUrl(url))
-        .describe('URL of the workflow. Whoever has it can post, so it is a secret.')
-        .meta({ secret: true }),
-      title: template(1_000)
-        .optional()
-        .describe('Liquid template of the heading; wins over the subject of the request.'),
-      bodyTemplate: template(20_000)
-        .optional()
-        .describe('Liquid template of the text; wins over the text of the request.'),
-      mentions: z
-        .array(
-          z.strictObject({
-            id: z.string().min(1).max(200).describe("The person's user principal name or Entra object id."),
-            name: z.string().min(1).max(200).describe('As it is shown.'),
-          }),
-        )
-        .max(20)
-        .optional()
-        .describe('Who is mentioned below the text, 20 people at most.'),
-      buttons: z
-        .array(
-          z.strictObject({
-            title: z.string().min(1).max(80).describe('What is on it.'),
-            url: template(2_000).describe('Where it leads, a Liquid template: `https://example.com/{{deliveryId}}`.'),
-          }),
-        )
-        .max(6)
-        .optional()
-        .describe('Buttons below the card, six at most.'),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(config: TeamsConfig, signal: AbortSignal) {
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
+    const call = { headers: ['user-agent', this.#userAgent], timeoutMs, signal };
+    const silence = await nobodyAt(this.#egress.dispatcher(config), new URL(config.url), call);
+    return silence && problemAt('url', silence);
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, url: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return this.#egress.problemWithUrl(address);
-  }
-
-  /** That the server is there. A workflow takes nothing but cards, so its URL is proved by the first one only. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const { url, timeout: own } = config as unknown as TeamsConfig;
-    const { origin, host } = new URL(url);
-    const startedAt = performance.now();
-    const timeoutMs = own ?? DESCRIPTION.limits.timeoutMs;
-    const request = { origin, path: '/', method: 'HEAD' as const, headers: ['user-agent', this.#userAgent] };
-    const result = await exchange(this.#egress.dispatcher, { ...request, timeoutMs, signal });
-    const latencyMs = performance.now() - startedAt;
-    if (result.kind === 'answer') return { ok: true, latencyMs, problems: [] };
-    const { code, detail } = unanswered(result.error, host, false);
-    return { ok: false, latencyMs, problems: [{ path: 'url', problem: `${code}: ${detail}` }] };
-  }
-
-  async send(message: OutgoingMessage, { now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as TeamsConfig;
+  protected async deliver(
+    config: TeamsConfig,
+    message: OutgoingMessage,
+    { now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     const card = cardOf(config, message);
     if ('kind' in card) return card;
     const content = { contentType: 'application/vnd.microsoft.card.adaptive', contentUrl: null, content: card.card };
     const body = JSON.stringify({ type: 'message', attachments: [content] });
     const size = Buffer.byteLength(body);
-    const { maxBytes, timeoutMs } = DESCRIPTION.limits;
+    const { maxBytes, timeoutMs } = DECLARATION.limits;
     if (size > maxBytes) return rejected('VALIDATION', 'TOO_LARGE', `the card has ${size} bytes, ${maxBytes} fit`);
     const { origin, host, pathname, search } = new URL(config.url);
-    const result = await exchange(this.#egress.dispatcher, {
+    const result = await exchange(this.#egress.dispatcher(config), {
       origin,
       path: pathname + search,
       method: 'POST',
@@ -138,7 +116,7 @@ export class TeamsAdapter implements ChannelAdapter {
       signal,
     });
     if (result.kind === 'silence') return unanswered(result.error, host, result.sent);
-    if (result.status >= 200 && result.status < 300) return { kind: 'accepted', delivered: false };
+    if (result.status >= 200 && result.status < 300) return accepted();
     const words = presentable(wordsOf(result.body), message, secretsIn(config.url));
     const refusal = refusedByHttp(result, `${host} answered ${result.status}${words && `: ${words}`}`, now);
     return { ...refusal, category: STATUS[result.status] ?? refusal.category };
@@ -197,10 +175,6 @@ function secretsIn(url: string): string[] {
 }
 
 function wordsOf(body: string): string {
-  try {
-    const { error } = JSON.parse(body) as { error?: { code?: string; message?: string } };
-    return [error?.code, error?.message].filter((part) => typeof part === 'string').join(': ');
-  } catch {
-    return '';
-  }
+  const { error } = objectIn(body) as { error?: { code?: unknown; message?: unknown } };
+  return [error?.code, error?.message].filter((part) => typeof part === 'string').join(': ');
 }

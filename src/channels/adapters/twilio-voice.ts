@@ -1,69 +1,91 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import type { ConfigOf, Declaration } from '../adapter.js';
 import { parseTwilioVoiceCallback } from '../callbacks/twilio-voice.js';
-import type {
-  CallbackRequest,
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  LookupOptions,
-  LookupResult,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { render, templateError, variablesOf } from '../liquid.js';
-import { type Rejected, rejected } from '../outcome.js';
-import { problemWithNumber } from '../sms.js';
+import type { LookupOptions, LookupResult, OutgoingMessage, SendOptions } from '../channel.js';
+import { checked, inDoubt, template } from '../config.js';
+import { render, templateError, variablesOf } from '../messages/liquid.js';
+import { problemWithNumber } from '../messages/sms.js';
+import { spokenTextOf, voiceFields } from '../messages/voice.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { accepted, type Rejected, rejected } from '../outcome.js';
 import {
   callbackOf,
-  type TwilioAccount,
-  twilioCall,
+  LOOKED_THROUGH,
+  TwilioService,
   twilioEndpoint,
   twilioFields,
   twilioRefusal,
-  twilioTest,
-} from '../twilio.js';
-import { spokenTextOf, type VoiceConfig, voiceFields } from '../voice.js';
-import { escapeXml } from '../xml.js';
+} from '../vendors/twilio.js';
+import { escapeXml } from '../vendors/xml.js';
 
 /**
  * Calls that read a text aloud, through Twilio (https://www.twilio.com/docs/voice/api/call-resource). What the call does
  * goes along as TwiML, so that no page of ours has to be reachable for it.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'VOICE',
   provider: 'twilio',
   configKey: 'voice',
-  secretFields: ['authToken'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'hold',
+  tested: 'Reads the account, which needs the same credentials as calling.',
   /** Characters of TwiML that come with a call (same page, "Twiml"). */
   limits: { maxBytes: 4_000, timeoutMs: 15_000 },
 };
 
-/** Calls read when one is looked for. They are of one recipient, the newest first. */
-const LOOKED_THROUGH = 50;
-/** What Twilio's clock and ours may differ by; its times are whole seconds. */
-const CLOCK_MARGIN_MS = 5_000;
+const schema = (egress: Egress) =>
+  z.strictObject({
+    service: z.literal('twilio').describe('Chooses this provider.'),
+    ...twilioFields,
+    from: checked(problemWithNumber).describe('The number that calls: one of the account, or one it has verified.'),
+    to: checked(problemWithNumber).describe('Who is called, as +15551234567.'),
+    ...voiceFields,
+    voice: z
+      .string()
+      .regex(/^[\w.-]{1,100}$/, 'must be the name of a voice such as Polly.Joanna')
+      .optional()
+      .describe("Who speaks: `Polly.Joanna`, `Google.de-DE-Standard-A`. Default: the account's own for the language."),
+    repeat: z.int().min(1).max(5).optional().describe('How often the text is said.').meta({ default: 1 }),
+    ringSeconds: z
+      .int()
+      .min(5)
+      .max(600)
+      .optional()
+      .describe('How long it rings before the call is given up.')
+      .meta({ default: 60 }),
+    machineDetection: z
+      .enum(['Enable', 'DetectMessageEnd'])
+      .optional()
+      .describe(
+        'Looks whether a machine answers; `DetectMessageEnd` also waits for its beep before it speaks. Default: speaks at once.',
+      ),
+    confirm: z
+      .strictObject({
+        prompt: template(1_000)
+          .min(1)
+          .describe('Liquid template of what is said after the text: `Press 1 to confirm.`'),
+        digit: z
+          .string()
+          .regex(/^[0-9*#]$/, 'must be one key of a telephone')
+          .optional()
+          .describe('The key that confirms.')
+          .meta({ default: '1' }),
+        seconds: z.int().min(1).max(60).optional().describe('How long a key is waited for.').meta({ default: 10 }),
+        thanks: z.string().min(1).max(1_000).optional().describe('Said once it is pressed. Default: nothing.'),
+      })
+      .optional()
+      .describe(
+        'Asks for a key: the delivery is DELIVERED when it is pressed, BOUNCED when another or none is, and stays SENT when the other side hangs up. Needs the public URL of the installation. Default: whoever picks up has got it.',
+      ),
+    endpoint: twilioEndpoint(egress),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('hold'),
+  });
 
-interface TwilioVoiceConfig extends TwilioAccount, VoiceConfig {
-  readonly from: string;
-  readonly to: string;
-  readonly voice?: string;
-  readonly repeat?: number;
-  readonly ringSeconds?: number;
-  readonly machineDetection?: 'Enable' | 'DetectMessageEnd';
-  readonly confirm?: {
-    readonly prompt: string;
-    readonly digit?: string;
-    readonly seconds?: number;
-    readonly thanks?: string;
-  };
-}
+type TwilioVoiceConfig = ConfigOf<typeof schema>;
 
 /** As in https://www.twilio.com/docs/api/errors. VALIDATION is about this call, CONFIGURATION about account and numbers. */
 const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
@@ -92,94 +114,23 @@ const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
   21219: 'CONFIGURATION', // trial account, 'To' is not verified
 };
 
-export class TwilioVoiceAdapter implements ChannelAdapter {
-  readonly #egress: Egress;
-  readonly schema: z.ZodType;
+export class TwilioVoiceAdapter extends TwilioService<TwilioVoiceConfig> {
+  readonly errors = { source: 'https://www.twilio.com/docs/api/errors', categories: CATEGORIES };
+  readonly parseCallback = parseTwilioVoiceCallback;
 
   constructor(egress: Egress) {
-    this.#egress = egress;
-    this.schema = z.strictObject({
-      service: z.literal('twilio').describe('Chooses this provider.'),
-      ...twilioFields,
-      from: checked(problemWithNumber).describe('The number that calls: one of the account, or one it has verified.'),
-      to: checked(problemWithNumber).describe('Who is called, as +15551234567.'),
-      ...voiceFields,
-      voice: z
-        .string()
-        .regex(/^[\w.-]{1,100}$/, 'must be the name of a voice such as Polly.Joanna')
-        .optional()
-        .describe(
-          "Who speaks: `Polly.Joanna`, `Google.de-DE-Standard-A`. Default: the account's own for the language.",
-        ),
-      repeat: z.int().min(1).max(5).optional().describe('How often the text is said.').meta({ default: 1 }),
-      ringSeconds: z
-        .int()
-        .min(5)
-        .max(600)
-        .optional()
-        .describe('How long it rings before the call is given up.')
-        .meta({ default: 60 }),
-      machineDetection: z
-        .enum(['Enable', 'DetectMessageEnd'])
-        .optional()
-        .describe(
-          'Looks whether a machine answers; `DetectMessageEnd` also waits for its beep before it speaks. Default: speaks at once.',
-        ),
-      confirm: z
-        .strictObject({
-          prompt: template(1_000)
-            .min(1)
-            .describe('Liquid template of what is said after the text: `Press 1 to confirm.`'),
-          digit: z
-            .string()
-            .regex(/^[0-9*#]$/, 'must be one key of a telephone')
-            .optional()
-            .describe('The key that confirms.')
-            .meta({ default: '1' }),
-          seconds: z.int().min(1).max(60).optional().describe('How long a key is waited for.').meta({ default: 10 }),
-          thanks: z.string().min(1).max(1_000).optional().describe('Said once it is pressed. Default: nothing.'),
-        })
-        .optional()
-        .describe(
-          'Asks for a key: the delivery is DELIVERED when it is pressed, BOUNCED when another or none is, and stays SENT when the other side hangs up. Needs the public URL of the installation. Default: whoever picks up has got it.',
-        ),
-      endpoint: twilioEndpoint(egress),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('hold'),
-    });
+    super(egress, DECLARATION, schema(egress));
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithNumber(address);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseTwilioVoiceCallback(request, config);
-  }
-
-  test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const account = config as unknown as TwilioVoiceConfig;
-    return twilioTest(this.#egress, account, { timeoutMs: timeoutOf(account), signal });
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as TwilioVoiceConfig;
+  protected async deliver(
+    config: TwilioVoiceConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ) {
     const callback = callbackOf(message, attemptKey);
     const twiml = twimlOf(message, config, callback.statusCallback);
     if (typeof twiml !== 'string') return twiml;
-    const { maxBytes: limit } = DESCRIPTION.limits;
+    const { maxBytes: limit } = DECLARATION.limits;
     if (twiml.length > limit)
       return rejected(
         'VALIDATION',
@@ -192,12 +143,8 @@ export class TwilioVoiceAdapter implements ChannelAdapter {
       ...(machineDetection !== undefined && { machineDetection }),
       ...callback,
     };
-    const limits = { timeoutMs: timeoutOf(config), signal };
-    const call = await twilioCall(this.#egress, config, limits, ({ calls }) =>
-      calls.create({ from, to, twiml, ...options }),
-    );
-    if (!call.value) return twilioRefusal(call, config, CATEGORIES, message, now);
-    return { kind: 'accepted', delivered: false, providerMessageId: call.value.sid };
+    const call = await this.call(config, signal, ({ calls }) => calls.create({ from, to, twiml, ...options }));
+    return call.value ? accepted(call.value.sid) : twilioRefusal(call, config, CATEGORIES, message, now);
   }
 
   /**
@@ -209,21 +156,13 @@ export class TwilioVoiceAdapter implements ChannelAdapter {
    */
   async lookup({ config }: OutgoingMessage, { since, signal }: LookupOptions): Promise<LookupResult> {
     const own = config as unknown as TwilioVoiceConfig;
-    const { from, to } = own;
-    const timeoutMs = timeoutOf(own);
-    const { value: listed } = await twilioCall(this.#egress, own, { timeoutMs, signal }, ({ calls }) =>
-      calls.list({ from, to, limit: LOOKED_THROUGH, pageSize: LOOKED_THROUGH }),
-    );
+    const filter = { from: own.from, to: own.to, limit: LOOKED_THROUGH, pageSize: LOOKED_THROUGH };
+    const { value: listed } = await this.call(own, signal, ({ calls }) => calls.list(filter));
     if (!listed) return { kind: 'unknown' };
-    const firstMs = since.getTime() - CLOCK_MARGIN_MS;
-    const lastMs = since.getTime() + timeoutMs + CLOCK_MARGIN_MS;
-    const made = listed.map(({ dateCreated }) => dateCreated.getTime());
-    const isWhole = listed.length < LOOKED_THROUGH || made.some((time) => time < firstMs);
-    return { kind: isWhole && !made.some((time) => time >= firstMs && time <= lastMs) ? 'not-found' : 'unknown' };
+    const { made, isWhole } = this.madeDuring(listed, own, since);
+    return { kind: isWhole && made.length === 0 ? 'not-found' : 'unknown' };
   }
 }
-
-const timeoutOf = ({ timeout: own }: TwilioVoiceConfig): number => own ?? DESCRIPTION.limits.timeoutMs;
 
 /**
  * https://www.twilio.com/docs/voice/twiml/say, and .../twiml/gather for a key: when none is pressed the call goes on

@@ -1,61 +1,55 @@
-import type twilio from 'twilio';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
+import type { ErrorCategory } from '../../domain/vocabulary.js';
+import type { ConfigOf, Declaration } from '../adapter.js';
 import { parseTwilioCallback } from '../callbacks/twilio.js';
-import type {
-  CallbackRequest,
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  LookupOptions,
-  LookupResult,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, template, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { type Rejected, rejected } from '../outcome.js';
-import { isSenderName, problemWithNumber, textOf } from '../sms.js';
+import type { LookupOptions, LookupResult, OutgoingMessage, SendOptions } from '../channel.js';
+import { checked, inDoubt } from '../config.js';
+import { isSenderName, problemWithNumber, smsFields, textOf } from '../messages/sms.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { accepted, type Rejected, rejected } from '../outcome.js';
 import {
   callbackOf,
-  type TwilioAccount,
-  type TwilioCall,
-  twilioCall,
+  LOOKED_THROUGH,
+  TwilioService,
   twilioEndpoint,
   twilioFields,
   twilioRefusal,
-  twilioTest,
-} from '../twilio.js';
+} from '../vendors/twilio.js';
 
 /** Text messages through Twilio (https://www.twilio.com/docs/messaging/api/message-resource). */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'SMS',
   provider: 'twilio',
   configKey: 'sms',
-  secretFields: ['authToken'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'hold',
+  tested: 'Reads the account, which needs the same credentials as sending.',
   limits: { maxBytes: 6_400, timeoutMs: 15_000 },
 };
-
-/** Messages read when one is looked for. They are of one recipient, the newest first. */
-const LOOKED_THROUGH = 50;
-/** What Twilio's clock and ours may differ by; its times are whole seconds. */
-const CLOCK_MARGIN_MS = 5_000;
 
 /** Characters in one message, however many segments they make (error 21617). */
 const BODY_LIMIT = 1_600;
 /** What so many characters can make: 1,600 of UCS-2. */
 const SEGMENTS = 24;
 
-interface TwilioConfig extends TwilioAccount {
-  readonly from: string;
-  readonly to: string;
-  readonly bodyTemplate?: string;
-  readonly maxSegments?: number;
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    service: z.literal('twilio').describe('Chooses this provider.'),
+    ...twilioFields,
+    from: checked((text) =>
+      isSender(text) ? undefined : 'must be an E.164 number, a short code, 1 to 11 letters and digits, or an MG… SID',
+    ).describe(
+      'The sender: a number, a short code, a name of 1 to 11 letters and digits, or a messaging service (MG…).',
+    ),
+    ...smsFields(SEGMENTS),
+    endpoint: twilioEndpoint(egress),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('hold'),
+  });
+
+type TwilioConfig = ConfigOf<typeof schema>;
 
 /**
  * Twilio's own codes that say more than the HTTP status beside them (https://www.twilio.com/docs/api/errors).
@@ -83,74 +77,23 @@ const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
   63038: 'RATE_LIMIT', // daily limit of the account
 };
 
-export class TwilioAdapter implements ChannelAdapter {
-  readonly #egress: Egress;
-  readonly schema: z.ZodType;
+export class TwilioAdapter extends TwilioService<TwilioConfig> {
+  readonly errors = { source: 'https://www.twilio.com/docs/api/errors', categories: CATEGORIES };
+  readonly parseCallback = parseTwilioCallback;
 
   constructor(egress: Egress) {
-    this.#egress = egress;
-    this.schema = z.strictObject({
-      service: z.literal('twilio').describe('Chooses this provider.'),
-      ...twilioFields,
-      from: checked((text) =>
-        isSender(text) ? undefined : 'must be an E.164 number, a short code, 1 to 11 letters and digits, or an MG… SID',
-      ).describe(
-        'The sender: a number, a short code, a name of 1 to 11 letters and digits, or a messaging service (MG…).',
-      ),
-      to: checked(problemWithNumber).describe('The recipient, as +15551234567.'),
-      bodyTemplate: template(10_000)
-        .optional()
-        .describe('Liquid template of the text; wins over the text of the request.'),
-      maxSegments: z
-        .int()
-        .min(1)
-        .max(SEGMENTS)
-        .optional()
-        .describe('Segments that one text may make; a longer one is refused.')
-        .meta({ default: SEGMENTS }),
-      endpoint: twilioEndpoint(egress),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('hold'),
-    });
+    super(egress, DECLARATION, schema(egress));
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithNumber(address);
-  }
-
-  parseCallback(request: CallbackRequest, config: JsonObject) {
-    return parseTwilioCallback(request, config);
-  }
-
-  /** Reads the account, which needs the same credentials as sending. */
-  test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const account = config as unknown as TwilioConfig;
-    return twilioTest(this.#egress, account, { timeoutMs: timeoutOf(account), signal });
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as TwilioConfig;
+  protected async deliver(config: TwilioConfig, message: OutgoingMessage, { attemptKey, now, signal }: SendOptions) {
     const body = bodyOf(config, message);
     if (typeof body !== 'string') return body;
     const { from, to } = config;
     const sender = isService(from) ? { messagingServiceSid: from } : { from };
-    const call = await this.#call(config, signal, ({ messages }) =>
+    const call = await this.call(config, signal, ({ messages }) =>
       messages.create({ ...sender, to, body, ...callbackOf(message, attemptKey) }),
     );
-    if (!call.value) return twilioRefusal(call, config, CATEGORIES, message, now);
-    return { kind: 'accepted', delivered: false, providerMessageId: call.value.sid };
+    return call.value ? accepted(call.value.sid) : twilioRefusal(call, config, CATEGORIES, message, now);
   }
 
   /**
@@ -168,34 +111,19 @@ export class TwilioAdapter implements ChannelAdapter {
     if (typeof body !== 'string') return { kind: 'not-found' };
     const { from, to } = config;
     const filter = { to, ...(!isService(from) && { from }), limit: LOOKED_THROUGH, pageSize: LOOKED_THROUGH };
-    const { value: listed } = await this.#call(config, signal, ({ messages }) => messages.list(filter));
+    const { value: listed } = await this.call(config, signal, ({ messages }) => messages.list(filter));
     if (!listed) return { kind: 'unknown' };
-    const firstMs = since.getTime() - CLOCK_MARGIN_MS;
-    const lastMs = since.getTime() + timeoutOf(config) + CLOCK_MARGIN_MS;
-    const candidates = listed.filter(
-      ({ dateCreated, messagingServiceSid, direction }) =>
-        dateCreated.getTime() >= firstMs &&
-        dateCreated.getTime() <= lastMs &&
-        direction !== 'inbound' &&
-        (!isService(from) || messagingServiceSid === from),
+    const { made, isWhole } = this.madeDuring(listed, config, since);
+    const candidates = made.filter(
+      ({ messagingServiceSid, direction }) =>
+        direction !== 'inbound' && (!isService(from) || messagingServiceSid === from),
     );
     const [found, ...others] = candidates.filter((candidate) => candidate.body === body);
     if (found && others.length === 0)
       return { kind: 'found', providerMessageId: found.sid, delivered: found.status === 'delivered' };
-    const isWhole = listed.length < LOOKED_THROUGH || listed.some(({ dateCreated }) => dateCreated.getTime() < firstMs);
     return { kind: candidates.length === 0 && isWhole ? 'not-found' : 'unknown' };
   }
-
-  #call<T>(
-    config: TwilioConfig,
-    signal: AbortSignal,
-    call: (client: twilio.Twilio) => Promise<T>,
-  ): Promise<TwilioCall<T>> {
-    return twilioCall(this.#egress, config, { timeoutMs: timeoutOf(config), signal }, call);
-  }
 }
-
-const timeoutOf = ({ timeout: own }: TwilioConfig): number => own ?? DESCRIPTION.limits.timeoutMs;
 
 function bodyOf(config: TwilioConfig, message: OutgoingMessage): string | Rejected {
   const body = textOf(message, { segments: config.maxSegments ?? SEGMENTS });

@@ -1,54 +1,46 @@
 import type { Dispatcher } from 'undici';
-import type { z } from 'zod';
-import type { FieldProblem, Json, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { AccessTokens, type ClientCredentials } from '../client-credentials.js';
-import { problemsOf } from '../config.js';
-import { CONNECTION_SECRETS } from '../connection-config.js';
-import type { Egress } from '../egress.js';
-import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from '../http.js';
-import { explanation } from '../json-answer.js';
+import type { Attachment, Json } from '../../domain/vocabulary.js';
+import { Adapter, type Declaration, inField, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { inBase64 } from '../files/file-sources.js';
+import { AccessTokens, type ClientCredentials } from '../net/client-credentials.js';
+import type { Outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { exchange, type HttpAnswer, type HttpResult, refusedByHttp } from '../net/http.js';
+import { explanation } from '../net/json.js';
+import type { ClientTls, Way } from '../net/ways-out.js';
 import { presentable, type Rejected, rejected, unanswered } from '../outcome.js';
-import { JUDGED_BYTES, type ResponseRule, refusedByRule, ruleFor } from '../response-rules.js';
-import { decodeSecret, type SigningKey, signatures } from '../standard-webhooks.js';
-import type { ClientTls, ProxyServer, Way } from '../ways-out.js';
-import { webhookSchema } from '../webhook-schema.js';
+import { JUDGED_BYTES, type ResponseRule, refusedByRule, ruleFor } from '../webhook/response-rules.js';
+import { webhookSchema } from '../webhook/schema.js';
+import { decodeSecret, type SigningKey, signatures } from '../webhook/standard-webhooks.js';
 
 /**
  * Webhooks as Standard Webhooks 1.0 describes them (https://www.standardwebhooks.com): a JSON body, an id that stays the
  * same over all attempts, so that the receiver can recognise a repetition, and a signature over id, time and body.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'WEBHOOK',
   provider: 'webhook',
   configKey: 'webhook',
-  secretFields: ['secret', 'previousSecret', ...CONNECTION_SECRETS, 'oauth.clientSecret'],
   idempotency: 'keyed',
   acceptanceIsDelivery: true,
   inDoubt: 'resend',
+  tested:
+    'HEAD, which promises to change nothing (RFC 9110, 9.2.1): that anybody answers, and that there is a token where one is needed.',
   limits: { maxBytes: 10 * 1_024 * 1_024, timeoutMs: 15_000 },
 };
 
 const EVENT_TYPE = /^[a-z0-9._-]{1,100}$/;
 
-interface WebhookConfig {
+interface WebhookConfig extends Outbound {
   readonly url: string;
   readonly method?: 'POST' | 'PUT' | 'PATCH';
   readonly headers?: Readonly<Record<string, string>>;
-  readonly timeout?: number;
   readonly secret?: string;
   readonly previousSecret?: string;
   readonly previousSecretUntil?: string;
   readonly oauth?: ClientCredentials;
   readonly tls?: ClientTls;
-  readonly proxy?: ProxyServer;
   readonly responseRules?: readonly ResponseRule[];
 }
 
@@ -62,76 +54,55 @@ interface Target {
   readonly keys: readonly SigningKey[];
   readonly timeoutMs: number;
   readonly oauth: ClientCredentials | undefined;
-  readonly way: Way | undefined;
+  readonly way: Way;
   readonly rules: readonly ResponseRule[];
   /** Never to be quoted. */
   readonly secrets: readonly string[];
 }
 
-export class WebhookAdapter implements ChannelAdapter {
+export class WebhookAdapter extends Adapter<WebhookConfig> {
   readonly #egress: Egress;
   readonly #userAgent: string;
   readonly #tokens = new AccessTokens();
-  readonly schema: z.ZodType;
   /** By identity: a configuration is replaced and never changed, and lives as long as its owner keeps it cached. */
-  readonly #targets = new WeakMap<JsonObject, Target>();
+  readonly #targets = new WeakMap<WebhookConfig, Target>();
 
   constructor(egress: Egress, userAgent: string) {
+    const schema = webhookSchema(egress, DECLARATION.limits.timeoutMs);
+    super(
+      DECLARATION,
+      schema,
+      inField('url', (url) => egress.problemWithUrl(url)),
+    );
     this.#egress = egress;
     this.#userAgent = userAgent;
-    this.schema = webhookSchema(egress, DESCRIPTION.limits.timeoutMs);
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, url: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return this.#egress.problemWithUrl(address);
-  }
-
-  /**
-   * HEAD, the request that promises to change nothing (RFC 9110, 9.2.1). That anybody answers is what is tested, and that
-   * there is a token, where one is needed.
-   */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
+  protected async probe(config: WebhookConfig, signal: AbortSignal) {
     const target = this.#target(config);
     const { origin, path, timeoutMs, host, oauth } = target;
-    const startedAt = performance.now();
-    const failed = (field: string, { code, detail }: Rejected): ConnectionTest => ({
-      ok: false,
-      latencyMs: performance.now() - startedAt,
-      problems: [{ path: field, problem: `${code}: ${detail}` }],
-    });
     const headers = ['user-agent', this.#userAgent];
     if (oauth) {
       const granted = await this.#tokens.get(oauth, this.#dispatcher(target), { signal, now: new Date() });
-      if (granted.kind === 'rejected') return failed('oauth', granted);
+      if (granted.kind === 'rejected') return problemAt('oauth', granted);
       headers.push('authorization', `Bearer ${granted.token}`);
     }
     const request = { origin, path, method: 'HEAD' as const, headers };
     const result = await exchange(this.#dispatcher(target), { ...request, timeoutMs, signal });
-    if (result.kind === 'silence') return failed('url', unanswered(result.error, host, false));
-    return { ok: true, latencyMs: performance.now() - startedAt, problems: [] };
+    return result.kind === 'answer' ? undefined : problemAt('url', unanswered(result.error, host, false));
   }
 
-  async send(message: OutgoingMessage, options: SendOptions): Promise<SendOutcome> {
+  protected async deliver(config: WebhookConfig, message: OutgoingMessage, options: SendOptions): Promise<SendOutcome> {
     const { attemptKey, now } = options;
-    const target = this.#target(message.config);
-    const body = Buffer.from(bodyOf(message, now));
-    if (body.length > DESCRIPTION.limits.maxBytes) {
+    const target = this.#target(config);
+    const { attachments } = message.content;
+    const files = attachments && (await Promise.all(attachments.map(inBase64)));
+    const body = Buffer.from(bodyOf(message, files, now));
+    if (body.length > DECLARATION.limits.maxBytes) {
       return rejected(
         'VALIDATION',
         'TOO_LARGE',
-        `the body has ${body.length} bytes, ${DESCRIPTION.limits.maxBytes} fit`,
+        `the body has ${body.length} bytes, ${DECLARATION.limits.maxBytes} fit`,
       );
     }
     const seconds = String(Math.floor(now.getTime() / 1_000));
@@ -172,10 +143,10 @@ export class WebhookAdapter implements ChannelAdapter {
   }
 
   #dispatcher({ way }: Target): Dispatcher {
-    return way ? this.#egress.way(way) : this.#egress.dispatcher;
+    return this.#egress.dispatcher(way);
   }
 
-  #target(config: JsonObject): Target {
+  #target(config: WebhookConfig): Target {
     let target = this.#targets.get(config);
     if (!target) {
       target = targetOf(config as unknown as WebhookConfig, this.#userAgent);
@@ -209,9 +180,9 @@ function targetOf(config: WebhookConfig, userAgent: string): Target {
       const key = text === undefined ? undefined : decodeSecret(text);
       return key ? [{ key, untilMs }] : [];
     }),
-    timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
+    timeoutMs: config.timeout ?? DECLARATION.limits.timeoutMs,
     oauth,
-    way: tls || proxy ? { ...(tls && { tls }), ...(proxy && { proxy }) } : undefined,
+    way: config,
     rules: config.responseRules ?? [],
     secrets: [...own.map(([, value]) => value), ...secrets.map(({ text }) => text), ...others].filter(
       (text) => text !== undefined,
@@ -219,8 +190,12 @@ function targetOf(config: WebhookConfig, userAgent: string): Target {
   };
 }
 
-function bodyOf({ deliveryId, content }: OutgoingMessage, now: Date): string {
-  const { subject, text, html, data, attachments } = content;
+function bodyOf(
+  { deliveryId, content }: OutgoingMessage,
+  attachments: readonly Attachment[] | undefined,
+  now: Date,
+): string {
+  const { subject, text, html, data } = content;
   // JSON.stringify leaves out what is undefined.
   const payload = { deliveryId, subject, text, html, data, attachments };
   return JSON.stringify({ type: eventType(data), timestamp: now.toISOString(), data: payload });

@@ -1,32 +1,29 @@
 import { createECDH, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { exchange, type HttpAnswer, refusedByHttp } from '../http.js';
+import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
+import { Adapter, type Address, type ConfigOf, type Declaration, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, inDoubt, problemsOf } from '../config.js';
+import { pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../messages/push.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { exchange, type HttpAnswer, nobodyAt, refusedByHttp } from '../net/http.js';
+import { parsed } from '../net/json.js';
 import { presentable, type Rejected, unanswered } from '../outcome.js';
-import { type PushConfig, pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../push.js';
 
 /**
  * Messages to browsers (RFC 8030), encrypted for the one that has subscribed (RFC 8291) and signed by the application
  * server (VAPID, RFC 8292). The package encrypts and signs; the request leaves through the guard.
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'WEB_PUSH',
   provider: 'webpush',
   configKey: 'webPush',
-  secretFields: ['vapid.privateKey', 'to.keys.auth'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested:
+    'Asks the push service with HEAD: that it is there. It takes nothing but messages, so keys and subscription are proved by the first.',
   /** What fits into the 4,096 bytes that every push service takes (RFC 8291, 4). */
   limits: { maxBytes: 3_993, timeoutMs: 15_000 },
 };
@@ -34,18 +31,46 @@ const DESCRIPTION: ChannelDescription = {
 /** Characters of a subscription as a browser writes it. */
 const LONGEST_ADDRESS = 4_096;
 
-interface Subscription {
-  readonly endpoint: string;
-  readonly keys: { readonly p256dh: string; readonly auth: string };
-}
+const subscription = (egress: Egress) =>
+  z.strictObject({
+    endpoint: checked((url) => egress.problemWithUrl(url)).describe('URL at the push service of the browser.'),
+    expirationTime: z.number().nullish().describe('As the browser gives it; not looked at.'),
+    keys: z
+      .strictObject({
+        p256dh: bytes(65).describe("The browser's public key, base64url."),
+        auth: bytes(16).describe('What only browser and sender know, base64url.').meta({ secret: true }),
+      })
+      .describe('The keys that messages are encrypted with.'),
+  });
 
-interface WebPushConfig extends PushConfig {
-  readonly vapid: { readonly subject: string; readonly publicKey: string; readonly privateKey: string };
-  readonly to: Subscription;
-  readonly urgency?: Urgency;
-  readonly topic?: string;
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) =>
+  z.strictObject({
+    vapid: z
+      .strictObject({
+        subject: checked(problemWithSubject).describe('Who answers for the messages: `mailto:…` or an https URL.'),
+        publicKey: bytes(65).describe('The key that browsers subscribe with (`applicationServerKey`), base64url.'),
+        privateKey: bytes(32).describe('The other half of it, base64url.').meta({ secret: true }),
+      })
+      .refine(isPair, { path: ['privateKey'], message: 'is not the other half of publicKey' })
+      .describe('The keys of the application server, one pair for all subscriptions.'),
+    to: subscription(egress).describe('The subscription, as `JSON.stringify(subscription)` gives it in the browser.'),
+    ...pushFields,
+    urgency: z
+      .enum(['very-low', 'low', 'normal', 'high'])
+      .optional()
+      .describe('Whether it is worth waking the device. Default: by the priority of the request.'),
+    topic: z
+      .string()
+      .regex(/^[\w-]{1,32}$/, 'must be 1 to 32 letters, digits, underscores or dashes')
+      .optional()
+      .describe(
+        'Of messages with the same topic a browser that was off gets the last only. Default: one for each delivery.',
+      ),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
+
+type WebPushConfig = ConfigOf<typeof schema>;
 
 type Urgency = 'very-low' | 'low' | 'normal' | 'high';
 
@@ -59,97 +84,31 @@ const STATUS: Readonly<Record<number, ErrorCategory>> = {
   413: 'VALIDATION',
 };
 
-export class WebPushAdapter implements ChannelAdapter {
+export class WebPushAdapter extends Adapter<WebPushConfig> {
+  readonly errors = { source: 'https://www.rfc-editor.org/rfc/rfc8030#section-5', categories: STATUS };
   readonly #egress: Egress;
-  readonly #subscription: z.ZodType;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), asJson(subscription(egress)));
     this.#egress = egress;
-    this.#subscription = z.strictObject({
-      endpoint: checked((url) => egress.problemWithUrl(url)).describe('URL at the push service of the browser.'),
-      expirationTime: z.number().nullish().describe('As the browser gives it; not looked at.'),
-      keys: z
-        .strictObject({
-          p256dh: bytes(65).describe("The browser's public key, base64url."),
-          auth: bytes(16).describe('What only browser and sender know, base64url.').meta({ secret: true }),
-        })
-        .describe('The keys that messages are encrypted with.'),
-    });
-    this.schema = z.strictObject({
-      vapid: z
-        .strictObject({
-          subject: checked(problemWithSubject).describe('Who answers for the messages: `mailto:…` or an https URL.'),
-          publicKey: bytes(65).describe('The key that browsers subscribe with (`applicationServerKey`), base64url.'),
-          privateKey: bytes(32).describe('The other half of it, base64url.').meta({ secret: true }),
-        })
-        .refine(isPair, { path: ['privateKey'], message: 'is not the other half of publicKey' })
-        .describe('The keys of the application server, one pair for all subscriptions.'),
-      to: this.#subscription.describe('The subscription, as `JSON.stringify(subscription)` gives it in the browser.'),
-      ...pushFields,
-      urgency: z
-        .enum(['very-low', 'low', 'normal', 'high'])
-        .optional()
-        .describe('Whether it is worth waking the device. Default: by the priority of the request.'),
-      topic: z
-        .string()
-        .regex(/^[\w-]{1,32}$/, 'must be 1 to 32 letters, digits, underscores or dashes')
-        .optional()
-        .describe(
-          'Of messages with the same topic a browser that was off gets the last only. Default: one for each delivery.',
-        ),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
+  protected async probe(config: WebPushConfig, signal: AbortSignal) {
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
+    const call = { timeoutMs, signal };
+    const silence = await nobodyAt(this.#egress.dispatcher(config), new URL(config.to.endpoint), call);
+    return silence && problemAt('to.endpoint', silence);
   }
 
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  /** A bare address is a subscription as JSON. */
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: JSON.parse(address) as JsonObject };
-  }
-
-  validateAddress(address: string): string | undefined {
-    if (address.length > LONGEST_ADDRESS) return `must have at most ${LONGEST_ADDRESS} characters`;
-    const subscription = parsed(address);
-    if (!subscription) return 'must be a subscription as JSON: {"endpoint", "keys": {"p256dh", "auth"}}';
-    const [problem] = problemsOf(this.#subscription, subscription);
-    return problem && `${problem.path} ${problem.problem}`.trim();
-  }
-
-  /** That the push service is there. It takes nothing but messages, so keys and subscription are proved by the first. */
-  async test(config: JsonObject, { signal }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const { to, timeout: own } = config as unknown as WebPushConfig;
-    const { origin, host } = new URL(to.endpoint);
-    const timeoutMs = own ?? DESCRIPTION.limits.timeoutMs;
-    const startedAt = performance.now();
-    const result = await exchange(this.#egress.dispatcher, {
-      origin,
-      path: '/',
-      method: 'HEAD',
-      headers: [],
-      timeoutMs,
-      signal,
-    });
-    const latencyMs = performance.now() - startedAt;
-    if (result.kind === 'answer') return { ok: true, latencyMs, problems: [] };
-    const { code, detail } = unanswered(result.error, host, false);
-    return { ok: false, latencyMs, problems: [{ path: 'to.endpoint', problem: `${code}: ${detail}` }] };
-  }
-
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as WebPushConfig;
+  protected async deliver(
+    config: WebPushConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     const content = pushContentOf(message, config);
     if ('kind' in content) return content;
     const payload = JSON.stringify(content);
-    const large = tooLarge(Buffer.byteLength(payload), DESCRIPTION.limits.maxBytes);
+    const large = tooLarge(Buffer.byteLength(payload), DECLARATION.limits.maxBytes);
     if (large) return large;
     const { to, vapid } = config;
     // Loaded when the first message is sent, as most installations never need it.
@@ -162,13 +121,13 @@ export class WebPushAdapter implements ChannelAdapter {
       contentEncoding: 'aes128gcm',
     });
     const { origin, host, pathname, search } = new URL(to.endpoint);
-    const result = await exchange(this.#egress.dispatcher, {
+    const result = await exchange(this.#egress.dispatcher(config), {
       origin,
       path: pathname + search,
       method: 'POST',
       headers: Object.entries(headers).flatMap(([name, value]): [string, string] => [name, String(value)]),
       body,
-      timeoutMs: config.timeout ?? DESCRIPTION.limits.timeoutMs,
+      timeoutMs: config.timeout ?? DECLARATION.limits.timeoutMs,
       signal,
     });
     if (result.kind === 'silence') return unanswered(result.error, host, result.sent);
@@ -236,11 +195,15 @@ function isPair({ publicKey, privateKey }: { readonly publicKey: string; readonl
   }
 }
 
-function parsed(text: string): JsonObject | undefined {
-  try {
-    const json: unknown = JSON.parse(text);
-    return typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as JsonObject) : undefined;
-  } catch {
-    return undefined;
-  }
-}
+/** A bare address is a subscription as JSON. */
+const asJson = (form: z.ZodType): Address => ({
+  problem(address) {
+    if (address.length > LONGEST_ADDRESS) return `must have at most ${LONGEST_ADDRESS} characters`;
+    const value = parsed(address);
+    if (typeof value !== 'object' || Array.isArray(value))
+      return 'must be a subscription as JSON: {"endpoint", "keys": {"p256dh", "auth"}}';
+    const [problem] = problemsOf(form, value as JsonObject);
+    return problem && `${problem.path} ${problem.problem}`.trim();
+  },
+  into: (config, address) => ({ ...config, to: JSON.parse(address) as JsonObject }),
+});

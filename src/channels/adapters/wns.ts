@@ -1,46 +1,61 @@
 import { z } from 'zod';
-import type { ErrorCategory, FieldProblem, JsonObject } from '../../domain/vocabulary.js';
-import { BearerClient, type Grant } from '../bearer.js';
-import type {
-  ChannelAdapter,
-  ChannelDescription,
-  ConnectionTest,
-  OutgoingMessage,
-  SendOptions,
-  SendOutcome,
-} from '../channel.js';
-import { checked, endpoint, inDoubt, problemsOf, timeout } from '../config.js';
-import type { Egress } from '../egress.js';
-import { type HttpAnswer, refusedByHttp } from '../http.js';
-import { presentable, rejected, unanswered } from '../outcome.js';
-import { type PushConfig, pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../push.js';
-import { escapeXml } from '../xml.js';
+import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
+import { Adapter, type ConfigOf, type Declaration, inField, NO_MESSAGE, problemAt } from '../adapter.js';
+import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
+import { checked, endpoint, inDoubt } from '../config.js';
+import { pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../messages/push.js';
+import { BearerClient, type Grant } from '../net/bearer.js';
+import { outbound } from '../net/connection-config.js';
+import type { Egress } from '../net/egress.js';
+import { type HttpAnswer, refusedByHttp } from '../net/http.js';
+import { accepted, presentable, rejected, unanswered } from '../outcome.js';
+import { escapeXml } from '../vendors/xml.js';
 
 /**
  * Push messages to Windows through WNS
  * (https://learn.microsoft.com/windows/apps/develop/notifications/push-notifications/push-request-response-headers).
  */
-const DESCRIPTION: ChannelDescription = {
+const DECLARATION: Declaration = {
   channel: 'PUSH',
   provider: 'wns',
   configKey: 'push',
-  secretFields: ['clientSecret'],
   idempotency: 'none',
   acceptanceIsDelivery: false,
   inDoubt: 'resend',
+  tested: 'Asks for a token, which needs the id and its secret.',
   limits: { maxBytes: 5_000, timeoutMs: 15_000 },
 };
 
-interface WnsConfig extends PushConfig {
-  readonly tenantId?: string;
-  readonly clientId: string;
-  readonly clientSecret: string;
-  readonly to: string;
-  readonly type?: 'toast' | 'raw';
-  readonly endpoint?: string;
-  readonly tokenEndpoint?: string;
-  readonly timeout?: number;
-}
+const schema = (egress: Egress) => {
+  const text = (limit: number) => z.string().min(1).max(limit);
+  return z.strictObject({
+    service: z.literal('wns').describe('Chooses this provider.'),
+    tenantId: z
+      .string()
+      .regex(/^[\w.-]{1,100}$/, 'must be the id of a directory')
+      .optional()
+      .describe('Directory of the app registration in Entra. Default: none, the app is registered in the Store alone.'),
+    clientId: text(200).describe('Application id, or the package SID (ms-app://…) of an app of the Store.'),
+    clientSecret: text(500).describe('Its secret.').meta({ secret: true }),
+    to: checked(problemWithChannel).describe('The channel URI of the device.'),
+    ...pushFields,
+    type: z
+      .enum(['toast', 'raw'])
+      .optional()
+      .describe('`toast` is shown by Windows; `raw` gives the app `{"title", "body", "data"}`.')
+      .meta({ default: 'toast' }),
+    endpoint: checked((url) => egress.problemWithUrl(url))
+      .optional()
+      .describe('Server that is asked instead of the one that the channel URI names. Default: that one.'),
+    tokenEndpoint: endpoint(egress, "Entra's or the Store's own").describe(
+      'Where the secret is exchanged for a token.',
+    ),
+    ...outbound(egress, DECLARATION.limits.timeoutMs),
+    inDoubt: inDoubt('resend'),
+  });
+};
+
+type WnsConfig = ConfigOf<typeof schema>;
 
 /** "WNS response codes" of the same page. */
 const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
@@ -54,83 +69,42 @@ const CATEGORIES: Readonly<Record<number, ErrorCategory>> = {
   413: 'VALIDATION',
 };
 
-export class WnsAdapter implements ChannelAdapter {
+export class WnsAdapter extends Adapter<WnsConfig> {
+  readonly errors = {
+    source:
+      'https://learn.microsoft.com/windows/apps/develop/notifications/push-notifications/push-request-response-headers',
+    categories: CATEGORIES,
+  };
   readonly #client: BearerClient;
-  readonly schema: z.ZodType;
 
   constructor(egress: Egress) {
+    super(DECLARATION, schema(egress), inField('to', problemWithChannel));
     this.#client = new BearerClient(egress);
-    const text = (limit: number) => z.string().min(1).max(limit);
-    this.schema = z.strictObject({
-      service: z.literal('wns').describe('Chooses this provider.'),
-      tenantId: z
-        .string()
-        .regex(/^[\w.-]{1,100}$/, 'must be the id of a directory')
-        .optional()
-        .describe(
-          'Directory of the app registration in Entra. Default: none, the app is registered in the Store alone.',
-        ),
-      clientId: text(200).describe('Application id, or the package SID (ms-app://…) of an app of the Store.'),
-      clientSecret: text(500).describe('Its secret.').meta({ secret: true }),
-      to: checked(problemWithChannel).describe('The channel URI of the device.'),
-      ...pushFields,
-      type: z
-        .enum(['toast', 'raw'])
-        .optional()
-        .describe('`toast` is shown by Windows; `raw` gives the app `{"title", "body", "data"}`.')
-        .meta({ default: 'toast' }),
-      endpoint: checked((url) => egress.problemWithUrl(url))
-        .optional()
-        .describe('Server that is asked instead of the one that the channel URI names. Default: that one.'),
-      tokenEndpoint: endpoint(egress, "Entra's or the Store's own").describe(
-        'Where the secret is exchanged for a token.',
-      ),
-      timeout: timeout(DESCRIPTION.limits.timeoutMs),
-      inDoubt: inDoubt('resend'),
-    });
   }
 
-  describe(): ChannelDescription {
-    return DESCRIPTION;
-  }
-
-  validate(config: JsonObject): FieldProblem[] {
-    return problemsOf(this.schema, config);
-  }
-
-  withAddress(config: JsonObject, address: string): JsonObject {
-    return { ...config, to: address };
-  }
-
-  validateAddress(address: string): string | undefined {
-    return problemWithChannel(address);
-  }
-
-  /** Asks for a token, which needs the id and its secret. */
-  async test(config: JsonObject, { signal: given }: { readonly signal: AbortSignal }): Promise<ConnectionTest> {
-    const wns = config as unknown as WnsConfig;
-    const startedAt = performance.now();
-    const message = { config, content: {}, deliveryId: '', organizationId: '', requestedAt: '' };
-    const timeoutMs = wns.timeout ?? DESCRIPTION.limits.timeoutMs;
+  protected async probe(config: WnsConfig, given: AbortSignal) {
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
     const signal = AbortSignal.any([given, AbortSignal.timeout(timeoutMs)]);
-    const token = await this.#client.fresh(grantOf(wns), { message, now: new Date(), timeoutMs, signal });
-    const latencyMs = performance.now() - startedAt;
-    if (typeof token === 'string') return { ok: true, latencyMs, problems: [] };
-    const path = token.category === 'AUTHENTICATION' ? 'clientSecret' : 'tokenEndpoint';
-    return { ok: false, latencyMs, problems: [{ path, problem: `${token.code}: ${token.detail}` }] };
+    const options = { message: NO_MESSAGE, now: new Date(), timeoutMs, signal };
+    const token = await this.#client.fresh(grantOf(config), options);
+    if (typeof token === 'string') return undefined;
+    return problemAt(token.category === 'AUTHENTICATION' ? 'clientSecret' : 'tokenEndpoint', token);
   }
 
-  async send(message: OutgoingMessage, { attemptKey, now, signal }: SendOptions): Promise<SendOutcome> {
-    const config = message.config as unknown as WnsConfig;
+  protected async deliver(
+    config: WnsConfig,
+    message: OutgoingMessage,
+    { attemptKey, now, signal }: SendOptions,
+  ): Promise<SendOutcome> {
     const content = pushContentOf(message, config);
     if ('kind' in content) return content;
     const { to, type = 'toast' } = config;
     const body = type === 'raw' ? JSON.stringify(content) : toastOf(content);
-    const large = tooLarge(Buffer.byteLength(body), DESCRIPTION.limits.maxBytes);
+    const large = tooLarge(Buffer.byteLength(body), DECLARATION.limits.maxBytes);
     if (large) return large;
     const { pathname, search } = new URL(to);
     const { origin, host } = new URL(config.endpoint ?? to);
-    const timeoutMs = config.timeout ?? DESCRIPTION.limits.timeoutMs;
+    const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
     const result = await this.#client.call(grantOf(config), { message, now, timeoutMs, signal }, (token) => ({
       origin,
       path: pathname + search,
@@ -154,7 +128,8 @@ export class WnsAdapter implements ChannelAdapter {
 }
 
 /** Registered with Entra (https://learn.microsoft.com/windows/apps/windows-app-sdk/notifications/push-notifications), or with the Store. */
-function grantOf({ tenantId, clientId, clientSecret, to, tokenEndpoint }: WnsConfig): Grant {
+function grantOf(config: WnsConfig): Grant {
+  const { tenantId, clientId, clientSecret, to, tokenEndpoint } = config;
   const [standard, scope] =
     tenantId === undefined
       ? ['https://login.live.com/accesstoken.srf', 'notify.windows.com']
@@ -165,6 +140,7 @@ function grantOf({ tenantId, clientId, clientSecret, to, tokenEndpoint }: WnsCon
     key: JSON.stringify([url, form]),
     host: url.host,
     secrets: [clientSecret, to],
+    way: config,
     ask: (wire) =>
       wire.request({
         url,
@@ -202,8 +178,7 @@ function outcomeOf(answer: HttpAnswer, config: WnsConfig, message: OutgoingMessa
   const header = (name: string): string => String(headers[name] ?? '');
   const state = header('x-wns-status');
   if (status === 200 && state !== 'dropped' && state !== 'channelthrottled') {
-    const id = header('x-wns-msg-id');
-    return { kind: 'accepted', delivered: false, ...(id !== '' && { providerMessageId: id }) };
+    return accepted(headers['x-wns-msg-id']);
   }
   const words = presentable(header('x-wns-error-description'), message, [config.clientSecret, config.to]);
   const detail = `WNS answered ${status}${state && ` ${state}`}${words && `: ${words}`}`;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { given, header, isSame, refused, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
+import { given, header, isSame, refused, timeOf, verified } from './callback.js';
 
 /**
  * Bird's status reports, a GET with the report in the query

@@ -1,6 +1,7 @@
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { at, given, hmac, isSame, isTimely, objectIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
+import { at } from '../net/json.js';
+import { given, hmac, isSame, isTimely, objectIn, refused, textOf, timeOf, verified } from './callback.js';
 
 /**
  * Mailgun's webhooks (https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks): HMAC-SHA256

@@ -1,7 +1,8 @@
 import { createPublicKey, verify } from 'node:crypto';
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { at, given, header, objectIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
+import { at } from '../net/json.js';
+import { given, header, objectIn, refused, textOf, timeOf, verified } from './callback.js';
 
 /**
  * MailPace's webhooks (https://docs.mailpace.com/guide/webhooks): Ed25519 over the body. There is no timestamp, so a

@@ -1,7 +1,8 @@
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { at, given, header, hmac, isSame, isTimely, objectIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
-import { sharedSecret } from '../standard-webhooks.js';
+import { at } from '../net/json.js';
+import { sharedSecret } from '../webhook/standard-webhooks.js';
+import { given, header, hmac, isSame, isTimely, objectIn, refused, textOf, timeOf, verified } from './callback.js';
 
 /**
  * Resend's webhooks (https://resend.com/docs/dashboard/webhooks/verify-webhooks-requests): signed by Svix, which is the

@@ -1,7 +1,7 @@
 import { createPublicKey, verify } from 'node:crypto';
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { given, header, isTimely, jsonIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
+import { given, header, isTimely, jsonIn, refused, textOf, timeOf, verified } from './callback.js';
 
 /**
  * SendGrid's Event Webhook

@@ -1,6 +1,7 @@
-import { at, header, hmac, isSame, isTimely, objectIn, refused, textOf } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
-import { APPROVE, REJECT } from '../slack-approval.js';
+import { at } from '../net/json.js';
+import { APPROVE, REJECT } from '../vendors/slack-approval.js';
+import { header, hmac, isSame, isTimely, objectIn, refused, textOf } from './callback.js';
 
 /**
  * Clicks on buttons, as Slack posts them (https://docs.slack.dev/authentication/verifying-requests-from-slack and

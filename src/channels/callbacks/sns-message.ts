@@ -1,9 +1,11 @@
 import { verify, X509Certificate } from 'node:crypto';
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { at, given, objectIn, refused, textOf, timeOf, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
-import type { Egress } from '../egress.js';
-import { exchange } from '../http.js';
+import type { Egress } from '../net/egress.js';
+import { exchange } from '../net/http.js';
+import { at } from '../net/json.js';
+import type { Way } from '../net/ways-out.js';
+import { given, objectIn, refused, textOf, timeOf, verified } from './callback.js';
 
 /**
  * Events of Amazon SES that come through a topic of Amazon SNS
@@ -23,7 +25,11 @@ const SIGNED: Readonly<Record<string, readonly string[]>> = {
   UnsubscribeConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
 };
 
-type Fetch = (url: URL) => Promise<string | undefined>;
+export interface SesCallbackConfig extends Way {
+  readonly snsTopicArn?: string;
+}
+
+type Fetch = (url: URL, way: Way) => Promise<string | undefined>;
 
 export class SnsMessages {
   readonly #certificates = new Map<string, X509Certificate>();
@@ -34,13 +40,15 @@ export class SnsMessages {
     this.#fetch = fetch;
   }
 
-  async parse(request: CallbackRequest, { snsTopicArn }: JsonObject): Promise<Callback> {
-    if (typeof snsTopicArn !== 'string') return refused('snsTopicArn is not configured');
+  /** @param config of SES; what is fetched is fetched by its way out */
+  async parse(request: CallbackRequest, config: SesCallbackConfig): Promise<Callback> {
+    const { snsTopicArn } = config;
+    if (snsTopicArn === undefined) return refused('snsTopicArn is not configured');
     const message = objectIn(request.body);
     const fields = SIGNED[String(message?.Type)];
     if (!message || !fields) return refused('body');
     if (message.TopicArn !== snsTopicArn) return refused('topic');
-    const certificate = await this.#certificateFor(message.SigningCertURL, request.now);
+    const certificate = await this.#certificateFor(message.SigningCertURL, config, request.now);
     if (!certificate) return refused('certificate');
     const text = fields
       .filter((field) => typeof message[field] === 'string')
@@ -50,16 +58,16 @@ export class SnsMessages {
     const signature = Buffer.from(String(message.Signature), 'base64');
     if (algorithm === '' || !verify(algorithm, Buffer.from(text), certificate.publicKey, signature))
       return refused('signature');
-    if (message.Type === 'SubscriptionConfirmation') return await this.#confirm(message.SubscribeURL);
+    if (message.Type === 'SubscriptionConfirmation') return await this.#confirm(message.SubscribeURL, config);
     return verified(message.Type === 'Notification' ? sesReports(String(message.Message), request.now) : []);
   }
 
-  async #certificateFor(text: unknown, now: Date): Promise<X509Certificate | undefined> {
+  async #certificateFor(text: unknown, way: Way, now: Date): Promise<X509Certificate | undefined> {
     const url = snsUrl(text);
     if (!url || !CERTIFICATE_PATH.test(url.pathname)) return undefined;
     let certificate = this.#certificates.get(url.href);
     if (!certificate) {
-      const pem = await this.#fetch(url);
+      const pem = await this.#fetch(url, way);
       if (pem === undefined) return undefined;
       try {
         certificate = new X509Certificate(pem);
@@ -73,10 +81,10 @@ export class SnsMessages {
   }
 
   /** The subscription is ours if the topic is: SNS sends events once its URL has been called. */
-  async #confirm(text: unknown): Promise<Callback> {
+  async #confirm(text: unknown, way: Way): Promise<Callback> {
     const url = snsUrl(text);
     if (!url) return refused('subscription URL');
-    return (await this.#fetch(url)) === undefined ? refused('subscription not confirmed') : verified([]);
+    return (await this.#fetch(url, way)) === undefined ? refused('subscription not confirmed') : verified([]);
   }
 }
 
@@ -90,8 +98,8 @@ function snsUrl(text: unknown): URL | undefined {
 
 const fetchedBy =
   (egress: Egress): Fetch =>
-  async ({ origin, pathname, search }) => {
-    const answer = await exchange(egress.dispatcher, {
+  async ({ origin, pathname, search }, way) => {
+    const answer = await exchange(egress.dispatcher(way), {
       origin,
       path: pathname + search,
       method: 'GET',

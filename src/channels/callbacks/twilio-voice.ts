@@ -1,7 +1,7 @@
 import type { Json, JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { given, refused, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
-import { escapeXml } from '../xml.js';
+import { escapeXml } from '../vendors/xml.js';
+import { given, refused, verified } from './callback.js';
 import { signedForm } from './twilio.js';
 
 /**

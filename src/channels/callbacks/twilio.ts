@@ -1,6 +1,6 @@
 import type { JsonObject, ProviderReport } from '../../domain/vocabulary.js';
-import { given, header, hmac, isSame, refused, verified } from '../callback.js';
 import type { Callback, CallbackRequest } from '../channel.js';
+import { given, header, hmac, isSame, refused, verified } from './callback.js';
 
 /**
  * The form of a request of Twilio's (https://www.twilio.com/docs/usage/security#validating-requests): HMAC-SHA1

@@ -23,6 +23,8 @@ export interface Collected {
   readonly orphans: number;
   /** Removed because nobody can read them any more. */
   readonly unreadable: number;
+  /** Removed because they had had their time. */
+  readonly expired: number;
 }
 
 /** Not at once, when everything else starts too. */
@@ -33,7 +35,8 @@ const LOOKED_AT_ONCE = 50;
 const PAUSE_MS = 5;
 
 /**
- * Removes contents that no event names, such as those of a request that a crash cut off, and those whose key is destroyed.
+ * Removes contents that no event names, such as those of a request that a crash cut off, those whose key is destroyed, and
+ * those that have had their time.
  * What decides is the event stream that a content's name says, never an index that might lack something. Every instance
  * does it at its own time; removing what is gone already does no harm.
  */
@@ -75,19 +78,22 @@ export class ContentCollector {
     const { contents, graceMs, nowMs } = this.#parts;
     if ((await contents.isTheLogs()) !== true) return undefined;
     const graceOverMs = nowMs() - graceMs;
-    const total = { contents: 0, bytes: 0, orphans: 0, unreadable: 0 };
+    const total = { contents: 0, bytes: 0, orphans: 0, unreadable: 0, expired: 0 };
     for await (const page of contents.store.list()) {
       if (this.#stop.signal.aborted) return undefined;
       total.contents += page.length;
       for (const { bytes } of page) total.bytes += bytes;
-      const unreadable = await this.#unreadable(page);
+      const expired = page.map(({ name }) => name).filter((name) => isOver(name, nowMs()));
+      const kept = page.filter(({ name }) => !expired.includes(name));
+      const unreadable = await this.#unreadable(kept);
       const orphans = await this.#orphans(
-        page.filter(({ name }) => !unreadable.includes(name)),
+        kept.filter(({ name }) => !unreadable.includes(name)),
         graceOverMs,
       );
-      await contents.store.remove([...unreadable, ...orphans]);
+      await contents.store.remove([...expired, ...unreadable, ...orphans]);
       total.orphans += orphans.length;
       total.unreadable += unreadable.length;
+      total.expired += expired.length;
     }
     this.#knownBeforeMs = graceOverMs;
     return total;
@@ -116,6 +122,11 @@ export class ContentCollector {
     const events = await this.#parts.reader.readStream(content.streamId);
     return events.some(({ data }) => (data.stored as unknown as ContentName[] | undefined)?.some(isThat, content));
   }
+}
+
+function isOver(name: string, nowMs: number): boolean {
+  const until = parseName(name)?.until;
+  return until !== undefined && until * 1_000 <= nowMs;
 }
 
 function isThat(this: ContentName, { hash }: ContentName): boolean {

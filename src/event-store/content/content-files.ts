@@ -1,8 +1,19 @@
-import { type FileHandle, link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type ContentStore, MARK, MARK_BYTES, parseName, type StoredFile, shardOf } from './content-store.js';
+import {
+  type ContentStore,
+  MARK,
+  MARK_BYTES,
+  parseName,
+  type StoredFile,
+  shardOf,
+  Unreadable,
+} from './content-store.js';
+import type { ByteRange } from './pieces.js';
 
 const PAGE = 1_000;
+/** Read at once. */
+const READ_BYTES = 128 * 1_024;
 
 /** Contents as files of a folder, which instances may share. A crash leaves at most a part of a file that no event names. */
 export class ContentFiles implements ContentStore {
@@ -16,7 +27,10 @@ export class ContentFiles implements ContentStore {
   }
 
   async readMark(): Promise<string | undefined> {
-    return (await this.#read(join(this.place, MARK), MARK_BYTES))?.toString().trim();
+    return (await readFile(join(this.place, MARK)).catch(ifThere))
+      ?.subarray(0, MARK_BYTES + 1)
+      .toString()
+      .trim();
   }
 
   async writeMark(line: string): Promise<void> {
@@ -37,7 +51,7 @@ export class ContentFiles implements ContentStore {
     await sync(this.place);
   }
 
-  async put(name: string, bytes: Buffer): Promise<void> {
+  async put(name: string, bytes: Buffer | AsyncIterable<Buffer>): Promise<void> {
     const folder = this.#folderOf(name);
     await this.#make(folder);
     const file = join(folder, name);
@@ -52,8 +66,31 @@ export class ContentFiles implements ContentStore {
     }
   }
 
-  async get(name: string, size: number): Promise<Buffer | undefined> {
-    return await this.#read(join(this.#folderOf(name), name), size);
+  async rename(name: string, other: string): Promise<void> {
+    const folder = this.#folderOf(other);
+    await rename(join(this.#folderOf(name), name), join(folder, other));
+    await sync(folder);
+  }
+
+  async size(name: string): Promise<number | undefined> {
+    return (await stat(join(this.#folderOf(name), name)).catch(ifThere))?.size;
+  }
+
+  async *read(name: string, size: number, { start, end }: ByteRange): AsyncGenerator<Buffer> {
+    const handle = await open(join(this.#folderOf(name), name), 'r').catch(ifThere);
+    if (!handle) throw new Unreadable('missing');
+    try {
+      if ((await handle.stat()).size !== size) throw new Unreadable('damaged');
+      for (let at = start; at < end; ) {
+        const chunk = Buffer.allocUnsafe(Math.min(READ_BYTES, end - at));
+        const { bytesRead } = await handle.read(chunk, 0, chunk.length, at);
+        if (bytesRead === 0) throw new Unreadable('damaged');
+        at += bytesRead;
+        yield chunk.subarray(0, bytesRead);
+      }
+    } finally {
+      await handle.close();
+    }
   }
 
   async *list(prefix = ''): AsyncGenerator<readonly StoredFile[]> {
@@ -84,16 +121,6 @@ export class ContentFiles implements ContentStore {
     this.#shards.add(folder);
   }
 
-  async #read(file: string, size: number): Promise<Buffer | undefined> {
-    const handle = await open(file, 'r').catch(ifThere);
-    if (!handle) return undefined;
-    try {
-      return await readUpTo(handle, size + 1);
-    } finally {
-      await handle.close();
-    }
-  }
-
   /** Names come from the log, which others may have written to: none may lead out of the folder. */
   #folderOf(name: string): string {
     if (!parseName(name)) throw new Error('this is not the name of a content');
@@ -101,10 +128,10 @@ export class ContentFiles implements ContentStore {
   }
 }
 
-async function write(file: string, bytes: Buffer): Promise<void> {
+async function write(file: string, bytes: Buffer | AsyncIterable<Buffer>): Promise<void> {
   const handle = await open(file, 'wx', 0o600);
   try {
-    await handle.writeFile(bytes);
+    await writeFile(handle, bytes);
     await handle.sync();
   } finally {
     await handle.close();
@@ -119,17 +146,6 @@ async function sync(folder: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-async function readUpTo(handle: FileHandle, most: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(most);
-  let done = 0;
-  while (done < most) {
-    const { bytesRead } = await handle.read(buffer, done, most - done, done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return buffer.subarray(0, done);
 }
 
 const ifThere = (error: NodeJS.ErrnoException): undefined => {

@@ -1,21 +1,35 @@
-import { hash as digest, randomUUID } from 'node:crypto';
+import { createHash, hash as digest, randomUUID } from 'node:crypto';
 import { ContentLost, ContentUnavailable, type EventStore } from '../event-store.js';
-import { type ContentName, type ContentStore, nameOf } from './content-store.js';
+import { type ContentName, type ContentStore, nameOf, provisionalName, Unreadable } from './content-store.js';
+import type { ByteRange } from './pieces.js';
 
 /** A content that an event not yet appended names. */
 export interface NewContent extends ContentName {
   readonly body: Buffer;
 }
 
+/** One whose bytes come, and are stored, one after the other. */
+export interface IncomingContent extends Omit<ContentName, 'hash'> {
+  readonly body: AsyncIterable<Buffer>;
+}
+
 export interface ContentReader {
-  /** @throws ContentLost, ContentUnavailable */
-  get(name: ContentName, size: number): Promise<Buffer>;
+  /** Whether it is there, as far as can be told without reading it. @throws ContentLost, ContentUnavailable */
+  check(name: ContentName, size: number): Promise<void>;
+  /** Sealed bytes, as they come. @throws ContentLost, ContentUnavailable while they are read */
+  read(name: ContentName, size: number, range: ByteRange): AsyncIterable<Buffer>;
+  /** What to throw when what was read is not what was stored. */
+  lost(name: ContentName, reason: 'damaged'): ContentLost;
 }
 
 /** Each log says where the contents are that its events name: an event for each store, of which more than one is an exception. */
 const STREAM = 'waybill-content';
-/** Written at once; more wait. Each of them is in memory anyway until its event is in the log. */
+/** Written at once; more wait. */
 const PUTS_AT_ONCE = 8;
+
+/** How often a place that could not be written is tried again, with so much as an event would not hold. */
+const PROBE_MS = 5_000;
+const PROBE_BYTES = 256 * 1_024;
 
 /** What is outside the log, and how it is known to be its own. */
 export interface ContentsOptions {
@@ -37,6 +51,8 @@ export class Contents implements ContentReader {
   readonly #underWay = new Set<string>();
   readonly #waiting: (() => void)[] = [];
   #putting = 0;
+  #problem: string | undefined;
+  #probing: NodeJS.Timeout | undefined;
   #claim: Promise<void> | undefined;
 
   constructor(store: ContentStore, log: Pick<EventStore, 'append' | 'readStream'>, options: ContentsOptions) {
@@ -58,17 +74,90 @@ export class Contents implements ContentReader {
     }
   }
 
-  async get(name: ContentName, size: number): Promise<Buffer> {
-    const { place } = this.store;
-    const body = await this.store.get(nameOf(name), size).catch((error: unknown) => {
-      throw unavailable(place, error);
+  /**
+   * Stores contents as they come, then has the event appended that names them.
+   *
+   * @param append says whether they are named now; what is not is removed
+   * @throws ContentUnavailable, or what a body throws: nothing was appended
+   */
+  async keep(
+    contents: readonly IncomingContent[],
+    append: (stored: readonly { readonly hash: string; readonly size: number }[]) => Promise<boolean>,
+  ): Promise<void> {
+    const names: string[] = [];
+    const remove = () => this.store.remove(names).catch(() => undefined); // else the collector does
+    try {
+      const stored: { hash: string; size: number }[] = [];
+      try {
+        await this.#claimed();
+        for (const content of contents) stored.push(await this.#store(content, names));
+      } catch (error) {
+        await remove();
+        throw error;
+      }
+      if (!(await append(stored))) await remove();
+    } finally {
+      for (const name of names) this.#underWay.delete(name);
+    }
+  }
+
+  async #store({ body, ...content }: IncomingContent, names: string[]) {
+    const named = (name: string) => {
+      this.#underWay.add(name);
+      names.push(name);
+      return name;
+    };
+    const provisional = named(provisionalName(content));
+    const digest = createHash('sha256');
+    let size = 0;
+    let broken: unknown;
+    async function* noted() {
+      try {
+        for await (const chunk of body) {
+          digest.update(chunk);
+          size += chunk.length;
+          yield chunk;
+        }
+      } catch (error) {
+        broken = error;
+        throw error;
+      }
+    }
+    await this.#put(provisional, noted(), () => broken);
+    const hash = digest.digest('hex');
+    await this.store.rename(provisional, named(nameOf({ ...content, hash }))).catch((error: unknown) => {
+      throw unavailable(this.store.place, error);
     });
-    if (!body) throw new ContentLost(`the content ${nameOf(name)} is not in ${place}`);
-    if (body.length !== size || digest('sha256', body) !== name.hash)
-      throw new ContentLost(
-        `the content ${nameOf(name)} in ${place} is damaged: its bytes are not those that were stored`,
-      );
-    return body;
+    return { hash, size };
+  }
+
+  async check(name: ContentName, size: number): Promise<void> {
+    const found = await this.store.size(nameOf(name)).catch((error: unknown) => {
+      throw unavailable(this.store.place, error);
+    });
+    if (found !== size) throw this.lost(name, found === undefined ? 'missing' : 'damaged');
+  }
+
+  async *read(name: ContentName, size: number, range: ByteRange): AsyncGenerator<Buffer> {
+    try {
+      yield* this.store.read(nameOf(name), size, range);
+    } catch (error) {
+      throw error instanceof Unreadable ? this.lost(name, error.reason) : unavailable(this.store.place, error);
+    }
+  }
+
+  lost(name: ContentName, reason: 'missing' | 'damaged'): ContentLost {
+    const { place } = this.store;
+    return new ContentLost(
+      reason === 'missing'
+        ? `the content ${nameOf(name)} is not in ${place}`
+        : `the content ${nameOf(name)} in ${place} is damaged: its bytes are not those that were stored`,
+    );
+  }
+
+  /** Why nothing can be stored, as far as is known: where it failed it is tried again until it does not. Names no place. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   isUnderWay(name: string): boolean {
@@ -125,18 +214,34 @@ export class Contents implements ContentReader {
     }
   }
 
-  async #put(name: string, body: Buffer): Promise<void> {
+  /** @param broken what was wrong with the body itself, which the place is not to blame for */
+  async #put(name: string, body: Buffer | AsyncIterable<Buffer>, broken?: () => unknown): Promise<void> {
     if (this.#putting >= PUTS_AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#putting++;
     try {
       await this.store.put(name, body);
+      this.#problem = undefined;
     } catch (error) {
+      if (broken?.() !== undefined) throw broken();
+      this.#problem = REASONS[(error as NodeJS.ErrnoException).code ?? ''] ?? 'its place cannot be used';
+      this.#probing ??= setTimeout(() => this.#probe(), PROBE_MS).unref();
       throw unavailable(this.store.place, error);
     } finally {
       const next = this.#waiting.shift();
       if (next) next();
       else this.#putting--;
     }
+  }
+
+  async #probe(): Promise<void> {
+    this.#probing = undefined;
+    if (this.#problem === undefined) return;
+    const body = Buffer.alloc(PROBE_BYTES);
+    const name = nameOf({ key: 'probe', streamId: randomUUID(), hash: digest('sha256', body) });
+    this.#underWay.add(name);
+    await this.#put(name, body).catch(() => undefined);
+    await this.store.remove([name]).catch(() => undefined);
+    this.#underWay.delete(name);
   }
 }
 

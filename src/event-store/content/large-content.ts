@@ -51,8 +51,12 @@ export function takeApart<Given extends Fields>(
   return { fields: { ...fields, content, personalization: undefined }, parts };
 }
 
-/** The opposite, of a request's data as it was decoded. */
-export function putTogether(data: JsonObject, parts: readonly LargePart[]): JsonObject {
+/** The opposite, of a request's data as it was decoded. @param left what stays outside */
+export function putTogether(
+  data: JsonObject,
+  parts: readonly LargePart[],
+  left: readonly StoredContent[] = [],
+): JsonObject {
   const { stored: _, ...whole } = data as unknown as Fields & { readonly stored: readonly StoredContent[] };
   const content: { -readonly [Key in keyof Content]: Content[Key] } = { ...whole.content };
   const attachments = content.attachments && [...content.attachments];
@@ -71,5 +75,6 @@ export function putTogether(data: JsonObject, parts: readonly LargePart[]): Json
     ...whole,
     content: attachments ? { ...content, attachments } : content,
     ...(personalization && { personalization }),
+    ...(left.length > 0 && { stored: left }),
   } as unknown as JsonObject;
 }

@@ -1,5 +1,15 @@
+import { Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { type ContentStore, MARK, MARK_BYTES, parseName, type StoredFile, shardOf } from './content-store.js';
+import {
+  type ContentStore,
+  MARK,
+  MARK_BYTES,
+  parseName,
+  type StoredFile,
+  shardOf,
+  Unreadable,
+} from './content-store.js';
+import type { ByteRange } from './pieces.js';
 
 /** As `s3://bucket/prefix?region=…&endpoint=…` names it. */
 export interface S3Place {
@@ -13,6 +23,8 @@ export interface S3Place {
 
 /** Most objects that one call removes (https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html). */
 const REMOVED_AT_ONCE = 1_000;
+/** Of what comes as a stream so much at a time; S3's least (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). */
+const PART_BYTES = 5 * 1_024 * 1_024;
 const CONNECT_MS = 5_000;
 const REQUEST_MS = 60_000;
 const TRIES = 3;
@@ -30,7 +42,10 @@ export class S3Contents implements ContentStore {
   }
 
   async readMark(): Promise<string | undefined> {
-    return (await this.#read(MARK, MARK_BYTES))?.toString().trim();
+    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+    const asked = { ...this.#object(MARK), Range: `bytes=0-${MARK_BYTES}` };
+    const found = await (await this.#connected()).send(new GetObjectCommand(asked)).catch(ifThere);
+    return (await found?.Body?.transformToString())?.trim();
   }
 
   async writeMark(line: string): Promise<void> {
@@ -44,13 +59,46 @@ export class S3Contents implements ContentStore {
       });
   }
 
-  async put(name: string, bytes: Buffer): Promise<void> {
-    const { PutObjectCommand } = await import('@aws-sdk/client-s3');
-    await (await this.#connected()).send(new PutObjectCommand({ ...this.#object(keyOf(name)), Body: bytes }));
+  async put(name: string, bytes: Buffer | AsyncIterable<Buffer>): Promise<void> {
+    const client = await this.#connected();
+    const object = this.#object(keyOf(name));
+    if (bytes instanceof Buffer) {
+      const { PutObjectCommand } = await import('@aws-sdk/client-s3');
+      await client.send(new PutObjectCommand({ ...object, Body: bytes }));
+      return;
+    }
+    const { Upload } = await import('@aws-sdk/lib-storage');
+    const params = { ...object, Body: Readable.from(bytes, { objectMode: false }) };
+    await new Upload({ client, params, partSize: PART_BYTES, queueSize: 1 }).done();
   }
 
-  async get(name: string, size: number): Promise<Buffer | undefined> {
-    return await this.#read(keyOf(name), size + 1);
+  /** S3 knows no such thing: it is copied there, and then removed. */
+  async rename(name: string, other: string): Promise<void> {
+    const { CopyObjectCommand } = await import('@aws-sdk/client-s3');
+    const source = this.#object(keyOf(name));
+    const CopySource = `${source.Bucket}/${source.Key.split('/').map(encodeURIComponent).join('/')}`;
+    await (await this.#connected()).send(new CopyObjectCommand({ ...this.#object(keyOf(other)), CopySource }));
+    await this.remove([name]);
+  }
+
+  async size(name: string): Promise<number | undefined> {
+    const { HeadObjectCommand } = await import('@aws-sdk/client-s3');
+    const client = await this.#connected();
+    const found = await client.send(new HeadObjectCommand(this.#object(keyOf(name)))).catch(ifThere);
+    return found && (found.ContentLength ?? 0);
+  }
+
+  async *read(name: string, size: number, { start, end }: ByteRange): AsyncGenerator<Buffer> {
+    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+    const client = await this.#connected();
+    const asked = { ...this.#object(keyOf(name)), Range: `bytes=${start}-${end - 1}` };
+    const found = await client.send(new GetObjectCommand(asked)).catch(ifThere);
+    if (!found) throw new Unreadable('missing');
+    if (found.ContentRange !== `bytes ${start}-${end - 1}/${size}`) {
+      (found.Body as Readable).destroy();
+      throw new Unreadable('damaged');
+    }
+    yield* found.Body as AsyncIterable<Buffer>;
   }
 
   async *list(prefix = ''): AsyncGenerator<readonly StoredFile[]> {
@@ -82,26 +130,6 @@ export class S3Contents implements ContentStore {
     }
   }
 
-  async #read(key: string, most: number): Promise<Buffer | undefined> {
-    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
-    const client = await this.#connected();
-    try {
-      const { Body } = await client.send(new GetObjectCommand(this.#object(key)));
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      for await (const chunk of Body as AsyncIterable<Buffer>) {
-        chunks.push(chunk);
-        bytes += chunk.length;
-        // It is not what was stored; leaving the loop ends the transfer.
-        if (bytes >= most) break;
-      }
-      return Buffer.concat(chunks);
-    } catch (error) {
-      if ((error as Error).name === 'NoSuchKey') return undefined;
-      throw error;
-    }
-  }
-
   #object(key: string) {
     return { Bucket: this.#at.bucket, Key: this.#at.prefix + key };
   }
@@ -121,3 +149,9 @@ export class S3Contents implements ContentStore {
 }
 
 const keyOf = (name: string): string => `${shardOf(name)}/${name}`;
+
+/** HEAD has no body and so no code. Of an object that is shorter than the beginning of a range S3 says 416. */
+const ifThere = (error: Error): undefined => {
+  if (error.name === 'InvalidRange') throw new Unreadable('damaged');
+  if (error.name !== 'NoSuchKey' && error.name !== 'NotFound') throw error;
+};

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ApiAdapter } from '../../../src/channels/adapters/api.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { receiving } from './peers.js';
 
 const KEY = 'k3y-of-the-api';
 const content: Content = { text: 'Ada Lovelace' };
@@ -22,28 +23,7 @@ const REACTIONS: Readonly<Record<Behaviour, Reaction>> = {
 conforms({
   name: 'api',
   create: (egress) => new ApiAdapter(egress, 'Waybill/test'),
-  async start() {
-    const receiver = await startWebhookReceiver();
-    let reaction = REACTIONS.accepts;
-    let accepted = 0;
-    receiver.respond = ({ method }) => {
-      if (reaction === REACTIONS.accepts && method === 'POST') accepted += 1;
-      return reaction;
-    };
-    return {
-      config: { url: receiver.url, headers: { 'X-Api-Key': KEY } },
-      port: receiver.port,
-      answer: (next: Reaction) => {
-        reaction = next;
-      },
-      behave: (behaviour: Behaviour) => {
-        reaction = REACTIONS[behaviour];
-      },
-      seen: () => receiver.received.length,
-      accepted: () => accepted,
-      close: receiver.close,
-    };
-  },
+  start: () => receiving(({ url }) => ({ url, headers: { 'X-Api-Key': KEY } }), REACTIONS),
   bad: [
     { change: { url: '{{ host }}/x' }, path: 'url' },
     { change: { url: 'http://10.0.0.1/{{ id }}' }, path: 'url' },

@@ -3,11 +3,12 @@ import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ApnsAdapter } from '../../../src/channels/adapters/apns.js';
 import type { OutgoingMessage, SendOptions } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { type ApnsAnswer, type ApnsRecorder, startApnsRecorder } from '../../support/peers/apns-recorder.js';
 import { LOCALHOST } from '../../support/peers/certificate.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { type Reactions, recording } from './peers.js';
 
 const ec = () => generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
 const keys = ec();
@@ -17,7 +18,7 @@ const APP = { teamId: 'TEAM012345', keyId: 'KEY0123456', topic: 'org.hospital.ap
 const DEVICE = 'a1b2c3d4'.repeat(8);
 const content: Content = { subject: 'Ward 4', text: 'Ada Lovelace' };
 
-const REACTIONS: Readonly<Record<Behaviour, ApnsAnswer | 'drop' | 'silence' | undefined>> = {
+const REACTIONS: Reactions<ApnsAnswer | 'drop' | 'silence'> = {
   accepts: undefined,
   unavailable: { status: 503, reason: 'ServiceUnavailable' },
   unauthorized: { status: 403, reason: 'InvalidProviderToken' },
@@ -47,19 +48,7 @@ conforms({
   create: (egress) => new ApnsAdapter(egress),
   async start() {
     const recorder = await startApnsRecorder(keys.publicKey, APP);
-    return {
-      config: configOf(recorder.url),
-      port: recorder.port,
-      answer: (answer: ApnsAnswer) => {
-        recorder.respond = () => answer;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = () => REACTIONS[behaviour];
-      },
-      seen: () => recorder.requests.length,
-      accepted: () => recorder.received.length,
-      close: recorder.close,
-    };
+    return recording(recorder, configOf(recorder.url), REACTIONS);
   },
   bad: [
     { change: { teamId: 'team' }, path: 'teamId' },

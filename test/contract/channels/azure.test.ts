@@ -6,12 +6,13 @@ import {
 } from '@azure/storage-blob';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AzureAdapter } from '../../../src/channels/adapters/azure.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { AZURITE_ACCOUNT, type Azurite, startAzurite } from '../../support/peers/azurite.js';
-import { type HttpFront, startHttpFront } from '../../support/peers/http-front.js';
-import type { Answer, Reaction } from '../../support/peers/http-peer.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { startHttpFront } from '../../support/peers/http-front.js';
+import type { Answer } from '../../support/peers/http-peer.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { answering, type Reactions } from './peers.js';
 
 const QUOTE = `${AZURITE_ACCOUNT.accountKey} Ada Lovelace`;
 const content: Content = { text: 'Ada Lovelace' };
@@ -27,7 +28,7 @@ const refusal = (status: number, code: string, headers: Record<string, string> =
   body: `<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${QUOTE}\nRequestId:1</Message></Error>`,
 });
 
-const REACTIONS: Readonly<Record<Behaviour, Reaction | undefined>> = {
+const REACTIONS: Reactions = {
   accepts: undefined,
   unavailable: refusal(500, 'InternalError'),
   unauthorized: refusal(403, 'AuthenticationFailed'),
@@ -53,20 +54,11 @@ conforms({
   name: 'azure',
   create: (egress) => new AzureAdapter(egress),
   async start() {
-    const front: HttpFront = await startHttpFront(azurite.port);
-    return {
-      config: configOf(front.port),
-      port: front.port,
-      answer: (reaction: Reaction | undefined) => {
-        front.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        front.respond = () => REACTIONS[behaviour];
-      },
+    const front = await startHttpFront(azurite.port);
+    return answering(front, configOf(front.port), REACTIONS, {
       seen: () => front.received.length,
       accepted: () => (front.respond({} as never) ? 0 : front.received.filter(({ method }) => method === 'PUT').length),
-      close: front.close,
-    };
+    });
   },
   bad: [
     { change: { config: ownOf(1, { container: 'Not One' }) }, path: 'config.container' },

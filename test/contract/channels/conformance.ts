@@ -2,9 +2,10 @@ import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ChannelAdapter, OutgoingMessage, SendOptions, SendOutcome } from '../../../src/channels/channel.js';
 import { fieldsOf } from '../../../src/channels/config-fields.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import { CHANNELS, type Content, type ErrorCategory, type JsonObject } from '../../../src/domain/vocabulary.js';
 import { unusedPort } from '../../support/peers/http-peer.js';
+import { startHttpProxy } from '../../support/peers/http-proxy.js';
 import { startTcpProxy } from '../../support/tcp-proxy.js';
 
 /**
@@ -39,7 +40,7 @@ export interface Refusal<P extends Peer> {
 
 export interface Subject<P extends Peer = Peer> {
   readonly name: string;
-  create(egress: Egress): ChannelAdapter & { close?(): void | Promise<void> };
+  create(egress: Egress): ChannelAdapter;
   start(): Promise<P>;
   /** Changes that make a valid configuration bad, each with the path it has to be reported at. */
   readonly bad: readonly { readonly change: JsonObject; readonly path: string }[];
@@ -59,6 +60,8 @@ export interface Subject<P extends Peer = Peer> {
   readonly limitedCategory?: ErrorCategory;
   /** Lets a peer count what was taken, where that takes a moment. Called after each sending. */
   settle?(peer: P): Promise<void>;
+  /** The change with which it is sent through a proxy, beside the proxy. */
+  readonly proxied?: JsonObject;
   /** Where the provider has no way to do it. */
   readonly never?: readonly Behaviour[];
 }
@@ -97,7 +100,7 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
     afterEach(async () => {
       await peer.close();
       await adapter.close?.();
-      await egress.dispatcher.destroy();
+      await egress.destroy();
       vi.restoreAllMocks();
       expectClean(printed);
     });
@@ -122,12 +125,14 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
     const can = (behaviour: Behaviour) => !subject.never?.includes(behaviour);
 
     it('describes itself', () => {
-      const { channel, provider, configKey, limits } = adapter.describe();
+      const { channel, provider, configKey, limits, tested } = adapter.describe();
       expect(CHANNELS).toContain(channel);
       expect(provider).toMatch(/^[a-z][a-z0-9]*$/);
       expect(configKey).toMatch(/^[a-z][A-Za-z]*$/);
       expect(limits.maxBytes).toBeGreaterThan(0);
       expect(limits.timeoutMs).toBeGreaterThan(0);
+      expect(tested, 'what its test does').toMatch(/^[`A-Z].*\.$/);
+      if (adapter.errors) expect(adapter.errors.source).toMatch(/^https:/);
     });
 
     it('documents every field of its configuration, its secrets as such', () => {
@@ -304,6 +309,30 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
         expect(outcome).toMatchObject({ kind: 'rejected', category: 'CONFIGURATION', code: 'BLOCKED_ADDRESS' });
         expect(guarded.validate(peer.config)).not.toEqual([]);
         expect(peer.seen()).toBe(0);
+      });
+
+      it('goes through its proxy, and by no other way', async () => {
+        const proxy = await startHttpProxy({ login: 'porter:b1ll-of-lading' });
+        const by = (password: string) => ({
+          ...subject.proxied,
+          proxy: { url: proxy.url, username: 'porter', password },
+        });
+        const good = by('b1ll-of-lading');
+        expect(adapter.validate({ ...peer.config, ...good })).toEqual([]);
+        const { signal } = new AbortController();
+        expect(await adapter.test({ ...peer.config, ...good }, { signal })).toMatchObject({ ok: true });
+        const asked = proxy.asked.length;
+        expect(asked).toBeGreaterThan(0);
+        const wrong = await send(by('wr0ng-password'));
+        expect(wrong).toMatchObject({ kind: 'rejected', category: 'AUTHENTICATION', code: 'PROXY_407' });
+        expect(wrong).not.toHaveProperty('inDoubt');
+        expect(JSON.stringify(wrong)).not.toContain('wr0ng');
+        expect(peer.accepted()).toBe(0);
+        expect(await send(good)).toMatchObject({ kind: 'accepted' });
+        expect(peer.accepted()).toBe(1);
+        await proxy.close();
+        expect(await send(good)).toMatchObject({ kind: 'rejected', category: 'NETWORK' });
+        expect(peer.accepted()).toBe(1);
       });
 
       it('says that a test found nobody, or a refused login', async () => {

@@ -1,18 +1,19 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConnectAdapter } from '../../../src/channels/adapters/connect.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { awsJsonError, startAwsRecorder } from '../../support/peers/aws-recorder.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import type { Recorder } from '../../support/peers/recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { type Reactions, recording } from './peers.js';
 
 const AWS = { region: 'eu-central-1', accessKeyId: 'AKIAEXAMPLE0000000', secretAccessKey: 'aws-s3cret-of-the-account' };
 const content: Content = { subject: 'Alarm', text: 'The server room is on fire' };
 const QUOTE = `${AWS.secretAccessKey} +14155552671 server room is on fire`;
 const error = (status: number, type: string): Reaction => awsJsonError(status, type, QUOTE);
 
-const REACTIONS: Readonly<Record<Behaviour, Reaction | undefined>> = {
+const REACTIONS: Reactions = {
   accepts: undefined,
   unavailable: error(500, 'InternalServiceException'),
   unauthorized: error(403, 'AccessDeniedException'),
@@ -40,19 +41,7 @@ conforms({
   create: (egress) => new ConnectAdapter(egress),
   async start() {
     const recorder = await startAwsRecorder(AWS.accessKeyId, AWS.region);
-    return {
-      config: configOf(recorder.url),
-      port: recorder.port,
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = () => REACTIONS[behaviour];
-      },
-      seen: () => recorder.requests.length,
-      accepted: () => recorder.received.length,
-      close: recorder.close,
-    };
+    return recording(recorder, configOf(recorder.url), REACTIONS);
   },
   bad: [
     { change: { region: 'Frankfurt' }, path: 'region' },
@@ -94,7 +83,7 @@ describe('a call through Amazon Connect', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const send = (change: JsonObject = {}, message: Content = content) =>
     adapter.send(messageOf(configOf(recorder.url, change), message), options());

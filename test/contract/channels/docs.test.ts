@@ -1,11 +1,10 @@
-import { createECDH, generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { examples, FOLDER, nameOf, pages } from '../../../scripts/channel-docs.js';
 import { createChannels } from '../../../src/channels/registry.js';
-import type { JsonObject } from '../../../src/domain/vocabulary.js';
+import { exampleOf } from '../../support/provider-examples.js';
 
 const { registry, close } = createChannels({ allowedNetworks: [] });
 afterAll(close);
@@ -23,9 +22,8 @@ describe('the pages of docs/channels', () => {
   it.each(registry.adapters.map((adapter) => [nameOf(adapter, registry.adapters), adapter] as const))(
     'have an example for %s that is a good configuration',
     (name, adapter) => {
-      const example = examples[name];
-      expect(example, 'an example in docs/channels/examples.json').toBeDefined();
-      expect(adapter.validate(withKey(example as JsonObject, name))).toEqual([]);
+      expect(examples[name], 'an example in docs/channels/examples.json').toBeDefined();
+      expect(adapter.validate(exampleOf(adapter, registry.adapters))).toEqual([]);
     },
   );
 });
@@ -37,25 +35,3 @@ describe('writing an adapter', () => {
     expect(shown).toBe(await readFile(new URL('../../support/example-adapter.ts', import.meta.url), 'utf8'));
   });
 });
-
-const rsa = generateKeyPairSync('rsa', { modulusLength: 2_048 });
-const ec = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
-
-const vapid = createECDH('prime256v1');
-const KEYS: Readonly<Record<string, string>> = {
-  publicKey: vapid.generateKeys('base64url'),
-  privateKey: Buffer.from(vapid.getPrivateKey('hex').padStart(64, '0'), 'hex').toString('base64url'),
-  p256dh: vapid.getPublicKey('base64url'),
-  auth: Buffer.alloc(16).toString('base64url'),
-};
-
-/** A private key has no place in a document; a dot stands for it. */
-function withKey(example: JsonObject, name: string): JsonObject {
-  const pem = (name === 'apns' ? ec : rsa).privateKey.export({ type: 'pkcs8', format: 'pem' });
-  return JSON.parse(
-    JSON.stringify(example, (field, value) => {
-      if (typeof value !== 'string' || !value.includes('…')) return value;
-      return value.includes('\n…\n') ? pem : KEYS[field];
-    }),
-  );
-}

@@ -1,23 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { DownloadAdapter } from '../../../src/channels/adapters/download.js';
-import type { DownloadsPort, NewDownload } from '../../../src/channels/downloads.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
+import { Offers } from '../../support/offers.js';
 import { conforms, messageOf, options } from './conformance.js';
 
 const content: Content = { text: 'Dear Ada Lovelace' };
 const CONFIG: JsonObject = { password: 'correct horse', maxUses: 3 };
 
-/** As Waybill's own downloads: the same key offers the files once. */
-class Offers implements DownloadsPort {
-  readonly offered = new Map<string, NewDownload>();
-  isAway = false;
-
-  async offer(download: NewDownload, key: string): Promise<{ id: string }> {
-    if (this.isAway) throw new Error(`no room for ${JSON.stringify(download)}`);
-    this.offered.set(key, download);
-    return { id: key };
-  }
-}
 let offers = new Offers();
 
 conforms({

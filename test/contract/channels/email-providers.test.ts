@@ -6,15 +6,16 @@ import { MailpaceAdapter } from '../../../src/channels/adapters/mailpace.js';
 import { ResendAdapter } from '../../../src/channels/adapters/resend.js';
 import { SesAdapter } from '../../../src/channels/adapters/ses.js';
 import type { ChannelAdapter } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { awsJsonError, startAwsRecorder } from '../../support/peers/aws-recorder.js';
-import { type Answer, type Reaction, unusedPort } from '../../support/peers/http-peer.js';
+import { type Answer, unusedPort } from '../../support/peers/http-peer.js';
 import { mailgunError, startMailgunRecorder } from '../../support/peers/mailgun-recorder.js';
 import { startMailpaceRecorder } from '../../support/peers/mailpace-recorder.js';
 import type { Recorder } from '../../support/peers/recorder.js';
 import { resendError, startResendRecorder } from '../../support/peers/resend-recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { recording, refusing } from './peers.js';
 
 /** Its types and its module format do not agree on what its default export is. */
 const { default: startSes } = createRequire(import.meta.url)('aws-ses-v2-local') as {
@@ -90,32 +91,13 @@ for (const provider of providers) {
   const secret = String(provider.credentials.secretAccessKey ?? provider.credentials.apiKey);
   const confidential = [secret, 'ada@example.com', 'Ada Lovelace'];
   const quote = confidential.join(' ');
-  const reactions: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
-    accepts: () => undefined,
-    unavailable: () => provider.refuse(503, quote),
-    unauthorized: () => provider.refuse(401, quote),
-    limited: () => ({
-      ...provider.refuse(429, quote),
-      headers: { ...provider.refuse(429, '').headers, 'retry-after': '7' },
-    }),
-    silent: () => 'silence',
-    drops: () => 'drop',
-  };
   conforms({
     name: provider.name,
     create: provider.create,
     async start() {
       const recorder = await provider.start();
-      return {
-        config: configOf(provider, recorder.url),
-        port: recorder.port,
-        behave: (behaviour) => {
-          recorder.respond = reactions[behaviour];
-        },
-        seen: () => recorder.requests.length,
-        accepted: () => recorder.received.length,
-        close: recorder.close,
-      };
+      const reactions = refusing((status) => provider.refuse(status, quote), 7);
+      return recording(recorder, configOf(provider, recorder.url), reactions);
     },
     bad: [
       { change: { endpoint: 'http://192.168.0.1' }, path: 'endpoint' },
@@ -161,7 +143,7 @@ describe('what each provider is given', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const start = async (name: string) => {
     const provider = providers.find((each) => each.name === name) as Provider;
@@ -292,6 +274,6 @@ it('ses: the emulator reads the message that the SDK has signed and written', as
     replyTo: ['desk@sender.example'],
     body: { text: expect.stringContaining('plain') },
   });
-  await egress.dispatcher.destroy();
+  await egress.destroy();
   await new Promise((resolve) => server.close(resolve));
 });

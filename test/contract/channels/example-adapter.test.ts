@@ -1,7 +1,7 @@
 import { PagerAdapter } from '../../support/example-adapter.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
-import { startWebhookReceiver } from '../../support/peers/webhook-receiver.js';
 import { type Behaviour, conforms } from './conformance.js';
+import { receiving } from './peers.js';
 
 const TOKEN = 't0ken-of-the-pager';
 const QUOTE = `${TOKEN} Ada Lovelace`;
@@ -18,25 +18,7 @@ const REACTIONS: Readonly<Record<Behaviour, Reaction>> = {
 conforms({
   name: 'pager',
   create: (egress) => new PagerAdapter(egress),
-  async start() {
-    const receiver = await startWebhookReceiver();
-    let reaction = REACTIONS.accepts;
-    let accepted = 0;
-    receiver.respond = ({ method }) => {
-      if (reaction === REACTIONS.accepts && method === 'POST') accepted += 1;
-      return reaction;
-    };
-    return {
-      config: { url: receiver.url, token: TOKEN },
-      port: receiver.port,
-      behave: (behaviour: Behaviour) => {
-        reaction = REACTIONS[behaviour];
-      },
-      seen: () => receiver.received.length,
-      accepted: () => accepted,
-      close: receiver.close,
-    };
-  },
+  start: () => receiving(({ url }) => ({ url, token: TOKEN }), REACTIONS),
   bad: [{ change: { url: 'pager' }, path: 'url' }],
   refusals: [],
   redirect: (port) => ({ url: `http://127.0.0.1:${port}/` }),

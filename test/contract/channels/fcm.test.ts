@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FcmAdapter } from '../../../src/channels/adapters/fcm.js';
 import type { OutgoingMessage } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { type FcmRecorder, fcmError, startFcmRecorder } from '../../support/peers/fcm-recorder.js';
 import type { Reaction } from '../../support/peers/http-peer.js';

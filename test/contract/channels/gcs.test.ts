@@ -1,11 +1,11 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GcsAdapter } from '../../../src/channels/adapters/gcs.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { type GcsRecorder, gcsError, startGcsRecorder } from '../../support/peers/gcs-recorder.js';
-import type { Reaction } from '../../support/peers/http-peer.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { answering, type Reactions } from './peers.js';
 
 const keys = generateKeyPairSync('rsa', { modulusLength: 2_048 });
 const privateKey = keys.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
@@ -13,7 +13,7 @@ const clientEmail = 'waybill@hospital.iam.gserviceaccount.com';
 const QUOTE = `${clientEmail} Ada Lovelace`;
 const content: Content = { text: 'Ada Lovelace' };
 
-const REACTIONS: Readonly<Record<Behaviour, Reaction | undefined>> = {
+const REACTIONS: Reactions = {
   accepts: undefined,
   unavailable: gcsError(503, 'backendError', QUOTE),
   unauthorized: gcsError(403, 'forbidden', QUOTE),
@@ -40,19 +40,10 @@ conforms({
   create: (egress) => new GcsAdapter(egress),
   async start() {
     const recorder = await startGcsRecorder(keys.publicKey);
-    return {
-      config: configOf(recorder.port),
-      port: recorder.port,
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = () => REACTIONS[behaviour];
-      },
+    return answering(recorder, configOf(recorder.port), REACTIONS, {
       seen: () => recorder.received.filter(({ path }) => path !== '/token').length,
       accepted: () => recorder.objects.size,
-      close: recorder.close,
-    };
+    });
   },
   bad: [
     { change: { config: ownOf(1, { bucket: 'Not One' }) }, path: 'config.bucket' },

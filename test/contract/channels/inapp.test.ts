@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InAppAdapter } from '../../../src/channels/adapters/inapp.js';
-import type { InboxMessage, InboxPort } from '../../../src/channels/inbox.js';
+import type { InboxMessage, InboxPort } from '../../../src/channels/messages/inbox.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { conforms, messageOf, options } from './conformance.js';
 

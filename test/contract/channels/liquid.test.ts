@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { problemWithTemplate, render, variablesOf } from '../../../src/channels/liquid.js';
+import { problemWithTemplate, render, variablesOf } from '../../../src/channels/messages/liquid.js';
 import { messageOf } from './conformance.js';
 
 describe('templates', () => {

@@ -1,51 +1,37 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SendGridAdapter } from '../../../src/channels/adapters/sendgrid.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import type { Reaction } from '../../support/peers/http-peer.js';
 import { type SendGridRecorder, sendGridError, startSendGridRecorder } from '../../support/peers/sendgrid-recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { type Reactions, recording, refusing } from './peers.js';
 
 const API_KEY = 'SG.k3y-of-the-account';
 const content: Content = { subject: 'For Ada Lovelace', text: 'Dear Ada Lovelace' };
 const QUOTE = `${API_KEY} ada@example.com Ada Lovelace`;
 
-const REACTIONS: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
-  accepts: () => undefined,
-  unavailable: () => sendGridError(503, QUOTE),
-  unauthorized: () => sendGridError(401, QUOTE),
-  limited: () => ({
+/** SendGrid says when the next window begins, in seconds since 1970. */
+const REACTIONS = (): Reactions => ({
+  ...refusing((status) => sendGridError(status, QUOTE), 0),
+  limited: {
     ...sendGridError(429, `too many requests ${QUOTE}`),
     headers: { 'x-ratelimit-reset': String(Math.round(Date.now() / 1_000) + 30) },
-  }),
-  silent: () => 'silence',
-  drops: () => 'drop',
-};
+  },
+});
 
 conforms({
   name: 'sendgrid',
   create: (egress) => new SendGridAdapter(egress, 'Waybill/test'),
   async start() {
     const recorder = await startSendGridRecorder({ apiKey: API_KEY });
-    return {
-      config: {
-        service: 'sendgrid',
-        apiKey: API_KEY,
-        endpoint: recorder.url,
-        from: 'Reports <reports@sender.example>',
-        recipients: ['ada@example.com'],
-      },
-      port: recorder.port,
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = REACTIONS[behaviour];
-      },
-      seen: () => recorder.requests.length,
-      accepted: () => recorder.received.length,
-      close: recorder.close,
+    const config = {
+      service: 'sendgrid',
+      apiKey: API_KEY,
+      endpoint: recorder.url,
+      from: 'Reports <reports@sender.example>',
+      recipients: ['ada@example.com'],
     };
+    return recording(recorder, config, REACTIONS());
   },
   bad: [
     { change: { service: 'smtp' }, path: 'service' },
@@ -79,7 +65,7 @@ describe('sendgrid', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const configOf = (change: JsonObject = {}) => ({
     service: 'sendgrid',

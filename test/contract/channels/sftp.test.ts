@@ -1,16 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { gunzipSync } from 'node:zlib';
 import { decrypt, generateKey, readMessage, readPrivateKey } from 'openpgp';
-import ssh2 from 'ssh2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SftpAdapter } from '../../../src/channels/adapters/sftp.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { startOpenSsh } from '../../support/peers/openssh.js';
 import { type SftpReaction, type SftpServerPeer, startSftpServer } from '../../support/peers/sftp-server.js';
+import { sshKeys } from '../../support/peers/ssh-keys.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
 
-const { utils } = ssh2;
 const LOGIN = { username: 'waybill', password: 'p4ssw0rd-of-the-bank' };
 const QUOTE = `${LOGIN.password} Ada Lovelace`;
 const content: Content = {
@@ -209,24 +208,18 @@ describe('sftp', () => {
   });
 
   it.each([undefined, 'a pass phrase'])('logs in with a key (passphrase: %s)', async (passphrase) => {
-    const key = utils.generateKeyPairSync(
-      'ed25519',
-      passphrase === undefined ? {} : { passphrase, cipher: 'aes256-ctr', rounds: 16 },
-    );
+    const key = sshKeys(passphrase === undefined ? {} : { passphrase });
     const byKey = await startSftpServer({ username: 'waybill', publicKey: key.public });
     const { password: _, ...config } = configOf(byKey, { privateKey: key.private, ...(passphrase && { passphrase }) });
     expect(adapter.validate(config)).toEqual([]);
     expect(await adapter.send(messageOf(config, content), options())).toMatchObject({ kind: 'accepted' });
-    const wrong = await adapter.send(
-      messageOf({ ...config, privateKey: utils.generateKeyPairSync('ed25519').private }, content),
-      options(),
-    );
+    const wrong = await adapter.send(messageOf({ ...config, privateKey: sshKeys().private }, content), options());
     expect(wrong).toMatchObject({ category: 'AUTHENTICATION' });
     await byKey.close();
   });
 
   it('takes a key it cannot open for a problem of the configuration', async () => {
-    const key = utils.generateKeyPairSync('ed25519', { passphrase: 'right', cipher: 'aes256-ctr', rounds: 16 });
+    const key = sshKeys({ passphrase: 'right' });
     const { password: _, ...config } = configOf(peer, { privateKey: key.private, passphrase: 'wrong' });
     expect(await adapter.send(messageOf(config, content), options())).toMatchObject({
       category: 'CONFIGURATION',

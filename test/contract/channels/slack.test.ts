@@ -1,17 +1,17 @@
 import { createHmac } from 'node:crypto';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SlackAdapter } from '../../../src/channels/adapters/slack.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import type { Reaction } from '../../support/peers/http-peer.js';
 import { type SlackRecorder, slackError, startSlackRecorder } from '../../support/peers/slack-recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { answering, type Reactions } from './peers.js';
 
 const TOKEN = 'xoxb-0000000000-t0ken-of-the-app';
 const content: Content = { text: 'Report for Ada Lovelace' };
 const QUOTE = `${TOKEN} Ada Lovelace`;
 
-const REACTIONS: Readonly<Record<Behaviour, Reaction | undefined>> = {
+const REACTIONS: Reactions = {
   accepts: undefined,
   unavailable: { status: 503, body: QUOTE },
   unauthorized: slackError('invalid_auth'),
@@ -31,19 +31,10 @@ conforms({
   create: (egress) => new SlackAdapter(egress),
   async start() {
     const recorder = await startSlackRecorder(TOKEN);
-    return {
-      config: configOf(recorder),
-      port: recorder.port,
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = () => REACTIONS[behaviour];
-      },
+    return answering(recorder, configOf(recorder), REACTIONS, {
       seen: () => recorder.received.length,
       accepted: () => recorder.posted.length,
-      close: recorder.close,
-    };
+    });
   },
   bad: [
     { change: { token: 'Bearer x' }, path: 'token' },

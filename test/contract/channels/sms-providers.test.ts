@@ -2,14 +2,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BirdAdapter } from '../../../src/channels/adapters/bird.js';
 import { SnsAdapter } from '../../../src/channels/adapters/sns.js';
 import type { ChannelAdapter } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
-import { costOf, problemWithNumber, segmentsOf } from '../../../src/channels/sms.js';
+import { costOf, problemWithNumber, segmentsOf } from '../../../src/channels/messages/sms.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { snsError, startAwsRecorder } from '../../support/peers/aws-recorder.js';
 import { birdError, startBirdRecorder } from '../../support/peers/bird-recorder.js';
-import { type Answer, type Reaction } from '../../support/peers/http-peer.js';
+import { type Answer } from '../../support/peers/http-peer.js';
 import type { Recorder } from '../../support/peers/recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { recording, refusing } from './peers.js';
 
 const KEY = 'k3y-of-the-account';
 const AWS = { region: 'eu-central-1', accessKeyId: 'AKIAEXAMPLE0000000', secretAccessKey: 'aws-s3cret-of-the-account' };
@@ -54,32 +55,13 @@ for (const provider of providers) {
   const secret = String(provider.config.secretAccessKey ?? provider.config.accessKey);
   const confidential = [secret, '+14155552671', 'Ada Lovelace'];
   const quote = confidential.join(' ');
-  const reactions: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
-    accepts: () => undefined,
-    unavailable: () => provider.refuse(503, quote),
-    unauthorized: () => provider.refuse(401, quote),
-    limited: () => ({
-      ...provider.refuse(429, quote),
-      headers: { ...provider.refuse(429, '').headers, 'retry-after': '7' },
-    }),
-    silent: () => 'silence',
-    drops: () => 'drop',
-  };
   conforms({
     name: provider.name,
     create: provider.create,
     async start() {
       const recorder = await provider.start();
-      return {
-        config: { service: provider.name, endpoint: recorder.url, ...provider.config },
-        port: recorder.port,
-        behave: (behaviour) => {
-          recorder.respond = reactions[behaviour];
-        },
-        seen: () => recorder.requests.length,
-        accepted: () => recorder.received.length,
-        close: recorder.close,
-      };
+      const reactions = refusing((status) => provider.refuse(status, quote), 7);
+      return recording(recorder, { service: provider.name, endpoint: recorder.url, ...provider.config }, reactions);
     },
     bad: [
       { change: { endpoint: 'http://192.168.0.1' }, path: 'endpoint' },
@@ -104,7 +86,7 @@ describe('what each provider of text messages is given', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const start = async (name: string) => {
     const { create, start, config } = providers.find((each) => each.name === name) as Provider;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SmtpAdapter } from '../../../src/channels/adapters/smtp.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import { LOCALHOST } from '../../support/peers/certificate.js';
 import { type SmtpPeer, type SmtpPeerOptions, type SmtpReaction, startSmtpPeer } from '../../support/peers/smtp.js';
@@ -85,6 +85,7 @@ conforms({
     { when: 'a wrong password', change: { auth: { ...LOGIN, pass: 'wrong' } }, category: 'AUTHENTICATION' },
   ],
   redirect: (port) => ({ port }),
+  proxied: { requireTls: false },
   addresses: { good: 'grace.hopper+waybill@example.com', bad: 'grace@' },
   content,
   confidential: [LOGIN.pass, 'ada@example.com', 'Ada Lovelace', '555 123 4567'],

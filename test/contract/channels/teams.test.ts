@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TeamsAdapter } from '../../../src/channels/adapters/teams.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { receiving } from './peers.js';
 
 const SIGNATURE = 's1gnature-of-the-workflow';
 const content: Content = { subject: 'For Ada Lovelace', text: 'Report is ready' };
@@ -27,28 +28,7 @@ const REACTIONS: Readonly<Record<Behaviour, Reaction>> = {
 conforms({
   name: 'teams',
   create: (egress) => new TeamsAdapter(egress, 'Waybill/test'),
-  async start() {
-    const receiver = await startWebhookReceiver();
-    let reaction = REACTIONS.accepts;
-    let accepted = 0;
-    receiver.respond = ({ method }) => {
-      if (reaction === REACTIONS.accepts && method === 'POST') accepted += 1;
-      return reaction;
-    };
-    return {
-      config: { url: workflow(receiver.port) },
-      port: receiver.port,
-      answer: (next: Reaction) => {
-        reaction = next;
-      },
-      behave: (behaviour: Behaviour) => {
-        reaction = REACTIONS[behaviour];
-      },
-      seen: () => receiver.received.length,
-      accepted: () => accepted,
-      close: receiver.close,
-    };
-  },
+  start: () => receiving(({ port }) => ({ url: workflow(port) }), REACTIONS),
   bad: [
     { change: { url: 'http://10.0.0.1/' }, path: 'url' },
     { change: { title: '{{ a' }, path: 'title' },

@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { SmtpAdapter } from '../../../src/channels/adapters/smtp.js';
-import { Egress } from '../../../src/channels/egress.js';
-import { TrackingLinks, withOpenPicture, withTrackedLinks } from '../../../src/channels/tracking.js';
+import { TrackingLinks, withOpenPicture, withTrackedLinks } from '../../../src/channels/email/tracking.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 
 const sign = (text: string) => createHmac('sha256', 'secret').update(text).digest('base64url').slice(0, 22);
 const links = new TrackingLinks({ publicUrl: 'https://waybill.example', sign });

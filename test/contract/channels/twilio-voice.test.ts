@@ -1,56 +1,33 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TwilioVoiceAdapter } from '../../../src/channels/adapters/twilio-voice.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import {
   MAGIC_NUMBERS,
   startTwilioRecorder,
+  TWILIO_ERRORS,
   type TwilioRecorder,
+  twilioConfig,
   twilioError,
 } from '../../support/peers/twilio-recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { answering, refusing } from './peers.js';
 
 const content: Content = { text: 'The server room is on fire' };
 const QUOTE = `server room is on fire ${MAGIC_NUMBERS.valid} f00dfacef00dfacef00dfacef00dface`;
 
-const REACTIONS: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
-  accepts: () => undefined,
-  unavailable: () => twilioError(503, 20503, QUOTE),
-  unauthorized: () => twilioError(401, 20003, QUOTE),
-  limited: () => ({ ...twilioError(429, 20429, QUOTE), headers: { 'retry-after': '4' } }),
-  silent: () => 'silence',
-  drops: () => 'drop',
-};
-
-const configFor = (recorder: TwilioRecorder, change: JsonObject = {}): JsonObject => ({
-  service: 'twilio',
-  accountSid: recorder.accountSid,
-  authToken: recorder.authToken,
-  from: MAGIC_NUMBERS.valid,
-  to: '+14155552671',
-  endpoint: recorder.url,
-  ...change,
-});
+const REACTIONS = refusing((status) => twilioError(status, TWILIO_ERRORS[status] ?? 0, QUOTE), 4);
 
 conforms({
   name: 'twilio voice',
   create: (egress) => new TwilioVoiceAdapter(egress),
   async start() {
     const recorder = await startTwilioRecorder();
-    return {
-      config: configFor(recorder),
-      port: recorder.port,
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = REACTIONS[behaviour];
-      },
+    return answering(recorder, twilioConfig(recorder), REACTIONS, {
       seen: () => recorder.requests.length,
       accepted: () => recorder.calls.length,
-      close: recorder.close,
-    };
+    });
   },
   bad: [
     { change: { accountSid: 'AC123' }, path: 'accountSid' },
@@ -109,10 +86,10 @@ describe('a call through twilio', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const send = (change: JsonObject = {}, message: Content = content) =>
-    adapter.send(messageOf(configFor(recorder, change), message), options());
+    adapter.send(messageOf(twilioConfig(recorder, change), message), options());
 
   it('says the text in the language and with the voice of the configuration', async () => {
     const outcome = await send(
@@ -160,7 +137,7 @@ describe('a call through twilio', () => {
     const callbackUrl = 'https://waybill.example.com/callbacks/twilio/d1';
     const ask = (change: JsonObject = {}, more: { callbackUrl?: string } = { callbackUrl }) =>
       adapter.send(
-        messageOf(configFor(recorder, { confirm: { ...confirm, ...change } }), content, {
+        messageOf(twilioConfig(recorder, { confirm: { ...confirm, ...change } }), content, {
           personalization: { key: 5 },
           ...more,
         }),
@@ -193,14 +170,14 @@ describe('a call through twilio', () => {
       [{ seconds: 0 }, 'confirm.seconds'],
       [{ colour: 1 }, 'confirm.colour'],
     ])('has a good configuration: not %j', (change, path) => {
-      const problems = adapter.validate(configFor(recorder, { confirm: { ...confirm, ...change } }));
+      const problems = adapter.validate(twilioConfig(recorder, { confirm: { ...confirm, ...change } }));
       expect(problems.map((problem) => problem.path)).toEqual([path]);
     });
   });
 
   describe('whose end nobody knows', () => {
     const lookup = (change: JsonObject = {}, since = new Date()) =>
-      adapter.lookup(messageOf(configFor(recorder, change), content), { ...options(), since });
+      adapter.lookup(messageOf(twilioConfig(recorder, change), content), { ...options(), since });
 
     it('was not made when nobody was called at that time', async () => {
       expect(await lookup()).toEqual({ kind: 'not-found' });
@@ -232,7 +209,7 @@ describe('a call through twilio', () => {
   });
 
   it('finds wrong credentials without calling anybody', async () => {
-    const { ok, problems } = await adapter.test(configFor(recorder, { authToken: 'wrong' }), options());
+    const { ok, problems } = await adapter.test(twilioConfig(recorder, { authToken: 'wrong' }), options());
     expect(ok).toBe(false);
     expect(problems).toEqual([{ path: 'authToken', problem: 'Twilio answered 401' }]);
   });

@@ -1,56 +1,30 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TwilioAdapter } from '../../../src/channels/adapters/twilio.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import {
   MAGIC_NUMBERS,
   startTwilioRecorder,
+  TWILIO_ERRORS,
   type TwilioRecorder,
+  twilioConfig,
   twilioError,
 } from '../../support/peers/twilio-recorder.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { recording, refusing } from './peers.js';
 
-const content: Content = { text: 'Your code is 4711' };
-const QUOTE = `Your code is 4711 ${MAGIC_NUMBERS.valid} f00dfacef00dfacef00dfacef00dface`;
+const content: Content = { text: 'Your code is K-4711' };
+const QUOTE = `Your code is K-4711 ${MAGIC_NUMBERS.valid} f00dfacef00dfacef00dfacef00dface`;
 
-const REACTIONS: Readonly<Record<Behaviour, () => Reaction | undefined>> = {
-  accepts: () => undefined,
-  unavailable: () => twilioError(503, 20503, QUOTE),
-  unauthorized: () => twilioError(401, 20003, QUOTE),
-  limited: () => ({ ...twilioError(429, 20429, `Too many requests ${QUOTE}`), headers: { 'retry-after': '3' } }),
-  silent: () => 'silence',
-  drops: () => 'drop',
-};
-
-const configFor = (recorder: TwilioRecorder, change: JsonObject = {}): JsonObject => ({
-  service: 'twilio',
-  accountSid: recorder.accountSid,
-  authToken: recorder.authToken,
-  from: MAGIC_NUMBERS.valid,
-  to: '+14155552671',
-  endpoint: recorder.url,
-  ...change,
-});
+const REACTIONS = refusing((status) => twilioError(status, TWILIO_ERRORS[status] ?? 0, QUOTE), 3);
 
 conforms({
   name: 'twilio',
   create: (egress) => new TwilioAdapter(egress),
   async start() {
     const recorder = await startTwilioRecorder();
-    return {
-      config: configFor(recorder),
-      port: Number(new URL(recorder.url).port),
-      answer: (reaction: Reaction) => {
-        recorder.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        recorder.respond = REACTIONS[behaviour];
-      },
-      seen: () => recorder.requests.length,
-      accepted: () => recorder.received.length,
-      close: recorder.close,
-    };
+    return recording(recorder, twilioConfig(recorder), REACTIONS);
   },
   bad: [
     { change: { service: 'pager' }, path: 'service' },
@@ -72,7 +46,7 @@ conforms({
   redirect: (port) => ({ endpoint: `http://127.0.0.1:${port}` }),
   addresses: { good: '+4915123456789', bad: '015123456789' },
   content,
-  confidential: ['4711', MAGIC_NUMBERS.valid, 'f00dfacef00dface'],
+  confidential: ['K-4711', MAGIC_NUMBERS.valid, 'f00dfacef00dface'],
   retryAfterMs: 3_000,
 });
 
@@ -88,10 +62,10 @@ describe('twilio', () => {
   });
   afterEach(async () => {
     await recorder.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const send = (change: JsonObject = {}, message: Content = content) =>
-    adapter.send(messageOf(configFor(recorder, change), message), options());
+    adapter.send(messageOf(twilioConfig(recorder, change), message), options());
 
   it('sends the text as it is', async () => {
     const outcome = await send({}, { text: 'Grüße {{name}} & co' });
@@ -108,7 +82,7 @@ describe('twilio', () => {
 
   it('sends through a messaging service', async () => {
     const from = `MG${'a'.repeat(32)}`;
-    expect(adapter.validate(configFor(recorder, { from }))).toEqual([]);
+    expect(adapter.validate(twilioConfig(recorder, { from }))).toEqual([]);
     await send({ from });
     expect(recorder.received[0]).toMatchObject({ MessagingServiceSid: from });
     expect(recorder.received[0]).not.toHaveProperty('From');
@@ -146,7 +120,7 @@ describe('twilio', () => {
   describe('looks for a message whose end nobody knows', () => {
     const since = () => new Date();
     const lookup = (change: JsonObject = {}, at = since()) =>
-      adapter.lookup(messageOf(configFor(recorder, change), content), { ...options(), since: at });
+      adapter.lookup(messageOf(twilioConfig(recorder, change), content), { ...options(), since: at });
 
     it('and finds it, also while the answer to its sending is still awaited', async () => {
       recorder.respond = (request) => {
@@ -202,7 +176,7 @@ describe('twilio', () => {
   });
 
   it('finds wrong credentials without sending', async () => {
-    const { ok, problems } = await adapter.test(configFor(recorder, { authToken: 'wrong' }), options());
+    const { ok, problems } = await adapter.test(twilioConfig(recorder, { authToken: 'wrong' }), options());
     expect(ok).toBe(false);
     expect(problems).toEqual([{ path: 'authToken', problem: 'Twilio answered 401' }]);
   });

@@ -1,11 +1,12 @@
 import { Webhook } from 'standardwebhooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebhookAdapter } from '../../../src/channels/adapters/webhook.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { receiving } from './peers.js';
 
 const SECRET = `whsec_${Buffer.alloc(32, 'a').toString('base64')}`;
 const OLD_SECRET = `whsec_${Buffer.alloc(24, 'b').toString('base64')}`;
@@ -25,28 +26,7 @@ const REACTIONS: Readonly<Record<Behaviour, Reaction>> = {
 conforms({
   name: 'webhook',
   create: (egress) => new WebhookAdapter(egress, 'Waybill/test'),
-  async start() {
-    const receiver = await startWebhookReceiver();
-    let accepted = 0;
-    let reaction = REACTIONS.accepts;
-    receiver.respond = ({ method }) => {
-      if (reaction === REACTIONS.accepts && method !== 'HEAD') accepted += 1;
-      return reaction;
-    };
-    return {
-      config: { url: receiver.url, secret: SECRET, headers: { Authorization: TOKEN } },
-      port: receiver.port,
-      answer: (next: Reaction) => {
-        reaction = next;
-      },
-      behave: (behaviour: Behaviour) => {
-        reaction = REACTIONS[behaviour];
-      },
-      seen: () => receiver.received.length,
-      accepted: () => accepted,
-      close: receiver.close,
-    };
-  },
+  start: () => receiving(({ url }) => ({ url, secret: SECRET, headers: { Authorization: TOKEN } }), REACTIONS),
   bad: [
     { change: { url: 'ftp://example.com/' }, path: 'url' },
     { change: { url: 'https://user:pass@example.com/' }, path: 'url' },
@@ -90,7 +70,7 @@ describe('webhook', () => {
   });
   afterEach(async () => {
     await receiver.close();
-    await egress.dispatcher.destroy();
+    await egress.destroy();
   });
   const send = (change: JsonObject = {}, more = {}) =>
     adapter.send(messageOf({ url: receiver.url, ...change }, { ...content, ...more }), options());

@@ -3,13 +3,14 @@ import { importJWK, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebPushAdapter } from '../../../src/channels/adapters/webpush.js';
 import type { OutgoingMessage } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import { startPushService } from '../../support/peers/push-service.js';
 import { type Recorder, startRecorder } from '../../support/peers/recorder.js';
 import { Browser } from '../../support/receive-push.js';
-import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { conforms, LOOPBACK, messageOf, options } from './conformance.js';
+import { type Reactions, recording } from './peers.js';
 
 const curve = createECDH('prime256v1');
 const publicKey = curve.generateKeys('base64url');
@@ -25,7 +26,7 @@ const refuse = (status: number, headers: Record<string, string> = {}): Reaction 
   headers,
   body: `c4p4b1l1ty ${privateKey} Ada Lovelace`,
 });
-const REACTIONS: Readonly<Record<Behaviour, Reaction | undefined>> = {
+const REACTIONS: Reactions = {
   accepts: undefined,
   unavailable: refuse(503),
   unauthorized: refuse(403),
@@ -48,19 +49,7 @@ conforms({
   create: (egress) => new WebPushAdapter(egress),
   async start() {
     const service = await startService();
-    return {
-      config: { vapid, to: subscriptionAt(service.url) },
-      port: service.port,
-      answer: (reaction: Reaction) => {
-        service.respond = () => reaction;
-      },
-      behave: (behaviour: Behaviour) => {
-        service.respond = () => REACTIONS[behaviour];
-      },
-      seen: () => service.requests.length,
-      accepted: () => service.received.length,
-      close: service.close,
-    };
+    return recording(service, { vapid, to: subscriptionAt(service.url) }, REACTIONS);
   },
   bad: [
     { change: { vapid: { ...vapid, subject: 'me' } }, path: 'vapid.subject' },
@@ -127,7 +116,7 @@ describe('webpush', () => {
     });
     const [request] = recorder.requests;
     expect(() => new Browser().decrypt(request?.bytes as Buffer)).toThrow();
-    expect(request?.raw).not.toContain('Ada');
+    expect(request?.raw).not.toContain('Ada Lovelace');
   });
 
   it('is measured with a browser that reads the example of RFC 8291, 5', () => {

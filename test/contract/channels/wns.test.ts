@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WnsAdapter } from '../../../src/channels/adapters/wns.js';
 import type { OutgoingMessage } from '../../../src/channels/channel.js';
-import { Egress } from '../../../src/channels/egress.js';
+import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
 import type { Reaction } from '../../support/peers/http-peer.js';
 import { startWnsRecorder, type WnsRecorder, wnsError } from '../../support/peers/wns-recorder.js';

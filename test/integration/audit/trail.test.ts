@@ -48,12 +48,17 @@ afterAll(async () => {
 const TOTAL = 2 + 300 + 40 + 2 + 1 + 200;
 
 /** All pages of a list, a few entries at a time. */
-async function all(filter: TrailFilter, organizations: Organizations = 'all', first = 7) {
+async function all(
+  filter: TrailFilter,
+  organizations: Organizations = 'all',
+  size = 7,
+  direction: 'asc' | 'desc' = 'desc',
+) {
   const found = [];
-  for (let before: number | undefined, more = true; more; ) {
-    const { entries, next } = await audit.trail.page(filter, organizations, first, before);
+  for (let after: number | undefined, more = true; more; ) {
+    const { entries, next } = await audit.trail.page(filter, organizations, { size, direction, after });
     found.push(...entries);
-    before = next;
+    after = next;
     more = next !== undefined;
   }
   return found;
@@ -62,6 +67,18 @@ async function all(filter: TrailFilter, organizations: Organizations = 'all', fi
 it('has every entry once, the newest first', async () => {
   const entries = await all({}, 'all', 100);
   expect(entries.map(({ index }) => index)).toEqual(Array.from({ length: TOTAL }, (_, at) => TOTAL - 1 - at));
+});
+
+it('has the same entries the oldest first, whatever is asked for, and those that come later', async () => {
+  const filters: readonly TrailFilter[] = [{}, { actor: 'bob' }, { delivery }, { from: middle }, { to: middle }];
+  for (const filter of filters)
+    for (const organizations of ['all', ['b']] as const)
+      for (const size of filter.delivery ? [1, 3] : [100, 256]) {
+        const newest = await all(filter, organizations, size);
+        expect(await all(filter, organizations, size, 'asc')).toEqual(newest.toReversed());
+      }
+  const { entries, next } = await audit.trail.page({}, 'all', { size: 200, direction: 'asc', after: TOTAL - 6 });
+  expect([entries.map(({ index }) => index), next]).toEqual([[5, 4, 3, 2, 1].map((n) => TOTAL - n), undefined]);
 });
 
 it('is found by actor, delivery, organization and time, and shows nobody what is another organization’s', async () => {

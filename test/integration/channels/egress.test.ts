@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { BlockedAddressError, Egress } from '../../../src/channels/egress.js';
+import { BlockedAddressError, Egress } from '../../../src/channels/net/egress.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../../support/peers/webhook-receiver.js';
 
 /** A resolver that gives the listed addresses in turn, the last one for ever: DNS as an attacker runs it. */
@@ -26,7 +26,8 @@ describe('egress', () => {
     await egress.close();
   });
   const request = (host: string) =>
-    egress.dispatcher
+    egress
+      .dispatcher({})
       .request({ origin: `http://${host}:${receiver.port}`, path: '/', method: 'GET' })
       .then(({ statusCode }) => statusCode);
 
@@ -82,7 +83,11 @@ describe('egress', () => {
     ['file:///etc/passwd', /http or https/],
     ['https://user:pass@example.com/', /credentials/],
     ['example.com', /not a URL/],
-  ])('says what is wrong with %s', (url, problem) => {
+    ['https://example.com/a\r\nX-Injected: yes', /line breaks/],
+    ['https://exam\tple.com/', /tabs/],
+    ['https://example.com/\n', /line breaks/],
+    ['https://example.com/\0', /control characters/],
+  ])('says what is wrong with %j', (url, problem) => {
     egress = new Egress({ allowedNetworks: [] });
     expect(egress.problemWithUrl(url)).toMatch(problem);
   });

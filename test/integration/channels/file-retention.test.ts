@@ -3,8 +3,8 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type CleanableDestination, FileRetention } from '../../../src/app/file-retention.js';
 import { createChannels } from '../../../src/channels/registry.js';
-import { type CleanableDestination, FileRetention } from '../../../src/file-retention.js';
 
 const DAY_MS = 86_400_000;
 let root: string;

@@ -7,6 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EventCodec } from '../../../src/event-store/codec.js';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
+import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
+import { EventStoreDb } from '../../../src/event-store/eventstoredb/event-store-db.js';
+import { startEventStore } from '../../support/eventstoredb/start.js';
 import { failed, newDelivery, requested, sent } from '../projections/world.js';
 
 // Starts a program each time, which a busy machine makes slow.
@@ -27,9 +30,14 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dataDir, { recursive: true }));
 
-const replay = (...args: string[]): Promise<{ code: number; out: string; error: string }> =>
+const replay = (...args: string[]) => replayWith({ WAYBILL_DATA: dataDir }, ...args);
+
+const replayWith = (
+  settings: Record<string, string>,
+  ...args: string[]
+): Promise<{ code: number; out: string; error: string }> =>
   new Promise((resolve) => {
-    const env = { ...process.env, WAYBILL_DATA: dataDir };
+    const env = { ...process.env, ...settings };
     execFile(process.execPath, [WAYBILL, 'replay', '--stream', stream, ...args], { env }, (failure, out, error) =>
       resolve({ code: failure ? Number(failure.code) : 0, out, error }),
     );
@@ -67,4 +75,36 @@ it('says in one line what cannot be', async () => {
   });
   const { code, error } = await replay('--as-of', '2000-01-01T00:00:00Z');
   expect([code, error.trim().split('\n').length]).toEqual([1, 1]);
+});
+
+it('reads an EventStoreDB as it reads its own log', async () => {
+  const server = await startEventStore();
+  try {
+    const store = await EventStoreDb.connect(server.url);
+    const embedded = EmbeddedLogReader.open(join(dataDir, 'log'));
+    const events = (await embedded.readStream(stream)).map(({ id, type, data, metadata }) => ({
+      id,
+      type,
+      data,
+      metadata,
+    }));
+    await store.append(stream, 'no-stream', events);
+    const [, second] = await store.readStream(stream);
+    await Promise.all([embedded.close(), store.close()]);
+
+    const settings = { EVENTSTORE_URL: server.url, WAYBILL_DATA: await mkdtemp(join(dataDir, 'none-')) };
+    const states = (out: string) => out.match(/^ {2}= .*/gm);
+    expect(states((await replayWith(settings)).out)).toEqual(states((await replay()).out));
+    const { out } = await replayWith(settings, '--as-of', String(second?.position), '--json');
+    expect(
+      out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).type),
+    ).toEqual(['DeliveryRequested', 'AttemptFailed']);
+    // A folder that is named is meant.
+    expect((await replayWith(settings, '--data', dataDir, '--as-of', '1')).code).toBe(0);
+  } finally {
+    await server.stop();
+  }
 });

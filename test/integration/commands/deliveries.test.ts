@@ -2,8 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Accepted, DeliveryRequest } from '../../../src/commands/deliveries.js';
 import type { RequestDeliveryInput } from '../../../src/commands/delivery-input.js';
 import type { Refused } from '../../../src/commands/executor.js';
-import { bulkItemKey, deliveryIdForKey, isUuid, newId } from '../../../src/commands/ids.js';
+import { bulkItemKey, deliveryIdForKey, newId } from '../../../src/commands/ids.js';
 import { delivery } from '../../../src/domain/delivery.js';
+import { isUuid } from '../../../src/domain/vocabulary.js';
 import {
   ada,
   type CommandSide,

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CommandExecutor, type Order } from '../../../src/commands/executor.js';
 import { newId } from '../../../src/commands/ids.js';
-import { type DeliveryCommand, delivery } from '../../../src/domain/delivery.js';
+import { delivery } from '../../../src/domain/delivery.js';
+import type { DeliveryCommand } from '../../../src/domain/delivery-commands.js';
 import type { DeliveryState } from '../../../src/domain/delivery-state.js';
 import { deliveryStatus } from '../../../src/domain/delivery-status.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';

@@ -4,12 +4,18 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { DestinationDirectory } from '../../../src/commands/destination-directory.js';
 import { Erasures } from '../../../src/commands/erasures.js';
 import { CommandExecutor } from '../../../src/commands/executor.js';
-import { subjectId } from '../../../src/commands/ids.js';
+import { subjectId, suppressionId } from '../../../src/commands/ids.js';
+import { Inboxes } from '../../../src/commands/inboxes.js';
 import { Intake } from '../../../src/commands/intake.js';
 import { Retention } from '../../../src/commands/retention.js';
 import { RetentionPolicies } from '../../../src/commands/retention-policies.js';
+import { Suppressions } from '../../../src/commands/suppressions.js';
 import { dataSubject } from '../../../src/domain/data-subject.js';
 import { delivery } from '../../../src/domain/delivery.js';
+import { inboxMessage } from '../../../src/domain/inbox.js';
+import { defaultRetryPolicy } from '../../../src/domain/retry-policy.js';
+import { suppression } from '../../../src/domain/suppression.js';
+import type { Channel } from '../../../src/domain/vocabulary.js';
 import { EventCodec } from '../../../src/event-store/codec.js';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
 import { KeyedEventStore } from '../../../src/event-store/keyed-event-store.js';
@@ -81,9 +87,10 @@ async function world() {
       limits: { maxAttachmentBytes: 1_000 },
       subjects,
     });
+    const inboxes = new Inboxes(executor, subjects);
+    const suppressions = new Suppressions(executor, subjects, () => undefined);
     return {
       retention,
-      table,
       async request(addresses: readonly string[], text: string, now: Date, more: object = {}): Promise<string> {
         const to = addresses.map((address) => ({ channel: 'EMAIL' as const, address }));
         const prepared = await intake.prepare({ to, content: { text }, ...more }, ada, now);
@@ -106,8 +113,52 @@ async function world() {
         const addresses = state.request.legs.flatMap(({ routes }) => routes.map(({ address }) => address));
         return [state.request.content.text, ...addresses];
       },
-      async hold(type: 'PlaceLegalHold' | 'ReleaseLegalHold', address: string) {
-        const subject = subjects.person('clinic', 'EMAIL', address) as string;
+      suppressions,
+      keysOf: (address: string, channel: Channel = 'EMAIL') =>
+        table.ofPerson(subjects.person('clinic', channel, address) as string),
+      forget: destroy,
+      /** A message of a delivery, in the inbox of somebody. */
+      async tell(deliveryId: string, recipient: string, title: string): Promise<() => Promise<unknown>> {
+        const message = { organizationId: 'clinic', deliveryId, recipient, content: { title } };
+        const { id } = await inboxes.store(
+          { ...message, priority: 'NORMAL', expiresAt: '2099-01-01T00:00:00Z' },
+          'attempt-1',
+        );
+        return async () => {
+          const { state } = await executor.load(inboxMessage, id);
+          return state.tag === 'stored' ? state.content : state.tag;
+        };
+      },
+      async listed(address: string) {
+        const id = suppressionId('EMAIL', subjects.person('clinic', 'EMAIL', address) as string);
+        const { state } = await executor.load(suppression, id);
+        return state.tag === 'listed' ? [state.reason, state.address] : state.tag;
+      },
+      /** An attempt that a provider has accepted, and what it says of it later. */
+      async sentAndBounced(id: string, between: () => Promise<unknown>) {
+        const [envelope, now] = [{ organizationId: 'clinic', actor: 'ada' }, day('2026-03-05').toISOString()];
+        const attempt = { leg: 1, number: 1, route: 0, channel: 'EMAIL', provider: 'smtp', startedAt: now } as const;
+        const outcome = { kind: 'accepted', delivered: false } as const;
+        const sent = { type: 'RecordOutcome', now, attempt, outcome, policy: defaultRetryPolicy, random: 0 } as const;
+        const failure = { category: 'PERMANENT', code: 'BOUNCED', message: `no mailbox ${jane}` } as const;
+        const report = {
+          type: 'RecordReport',
+          now,
+          kind: 'Bounced',
+          leg: 1,
+          via: { channel: 'EMAIL' },
+          failure,
+        } as const;
+        const more = { provider: 'smtp', reportId: 'r-1', happenedAt: now, recipient: 'r' };
+        for (const command of [sent, { ...report, ...more }]) {
+          const done = { id, command, envelope: { ...envelope, commandId: crypto.randomUUID() } };
+          expect(await executor.execute(delivery, done)).toMatchObject({ ok: true });
+          if (command === sent) await between();
+        }
+        return (await log.readStream(`delivery-${id}`)).at(-1);
+      },
+      async hold(type: 'PlaceLegalHold' | 'ReleaseLegalHold', address: string, channel: Channel = 'EMAIL') {
+        const subject = subjects.person('clinic', channel, address) as string;
         const command = { type, now: day('2026-01-01').toISOString(), subject, by: 'ada', reason: 'case 7' } as const;
         const envelope = { organizationId: 'clinic', commandId: crypto.randomUUID(), actor: 'ada' };
         expect(await executor.execute(dataSubject, { id: subjectId(subject), command, envelope })).toMatchObject({
@@ -239,3 +290,96 @@ it(
     await close();
   },
 );
+
+it(
+  'a message in an inbox goes with the delivery it is of, unless its reader is under a legal hold',
+  TIMEOUT,
+  async () => {
+    const { start, close } = await world();
+    const here = start();
+    await here.retention.set(
+      [
+        { name: 'standard', keep: 'P90D' },
+        { name: 'phi', keep: 'P6Y' },
+      ],
+      'the law',
+      ada,
+    );
+    const [old, lab] = [
+      await here.request([jane], 'old', day('2026-03-04')),
+      await here.request([jane], 'lab', day('2026-03-04'), { retention: 'phi' }),
+    ];
+    const olds = [await here.tell(old, 'user-1', 'old'), await here.tell(old, 'user-2', 'old too')];
+    const phi = await here.tell(lab, 'user-1', 'biopsy');
+    const newer = await here.tell(await here.request([jane], 'new', day('2026-06-08')), 'user-1', 'new');
+    expect(await here.keysOf('user-1', 'IN_APP')).toHaveLength(3);
+    const read = () => Promise.all([...olds, phi, newer].map((each) => each()));
+    expect(await read()).toEqual([{ title: 'old' }, { title: 'old too' }, { title: 'biopsy' }, { title: 'new' }]);
+
+    await here.hold('PlaceLegalHold', 'user-2', 'IN_APP');
+    expect(await here.retention.dispose(ada, day('2026-06-08'), false)).toMatchObject([
+      { keysDestroyed: 2, keysOnHold: 1 },
+      { keysDestroyed: 0 },
+    ]);
+    expect(await read()).toEqual([{ text: '[erased]' }, { title: 'old too' }, { title: 'biopsy' }, { title: 'new' }]);
+
+    const rest = (await here.keysOf('user-1', 'IN_APP')).map(({ id }) => id);
+    await here.forget(rest, '', 'clinic');
+    const erased = { text: '[erased]' };
+    expect(await read()).toEqual([erased, { title: 'old too' }, erased, erased]);
+    await close();
+  },
+);
+
+it('the address of an entry on the suppression list goes, and the entry holds', TIMEOUT, async () => {
+  const { start, close } = await world();
+  const here = start();
+  await here.retention.set([{ name: 'suppression', keep: 'P5Y' }], 'no longer than needed to prove it', ada);
+  const optOut = { reason: 'OPT_OUT', by: 'provider:twilio', happenedAt: new Date() } as const;
+  const addressee = (address: string) => ({ organizationId: 'clinic', channel: 'EMAIL' as const, address });
+  for (const address of [jane, joe]) await here.suppressions.suppress(addressee(address), optOut);
+  expect(await here.keysOf(jane)).toHaveLength(1);
+  await here.hold('PlaceLegalHold', joe);
+  const [soon, later] = [1_800, 1_850].map((days) => new Date(Date.now() + days * 86_400_000)) as [Date, Date];
+  expect(await here.retention.dispose(ada, soon, false)).toMatchObject([{ keysDestroyed: 0 }]);
+  expect(await here.retention.dispose(ada, later, false)).toMatchObject([{ keysDestroyed: 1, keysOnHold: 1 }]);
+  const there = start();
+  expect(await there.listed(jane)).toEqual(['OPT_OUT', '[erased]']);
+  expect(await there.listed(joe)).toEqual(['OPT_OUT', joe]);
+  // However it is written, and as long as nobody releases it.
+  const among = () => there.suppressions.among('clinic', 'EMAIL', ['Jane@Example.com', joe, 'other@example.com']);
+  expect([...(await among()).keys()]).toEqual(['Jane@Example.com', joe]);
+  await there.forget(
+    (await there.keysOf(joe)).map(({ id }) => id),
+    '',
+    'clinic',
+  );
+  expect(await start().listed(joe)).toEqual(['OPT_OUT', '[erased]']);
+  expect((await among()).size).toBe(2);
+  // Said again it changes nothing, and brings no address back; said anew after a release it does.
+  await there.suppressions.suppress(addressee(jane), optOut);
+  expect(await there.listed(jane)).toEqual(['OPT_OUT', '[erased]']);
+  await there.suppressions.release(addressee(jane), 'ada');
+  expect([...(await among()).keys()]).toEqual([joe]);
+  await there.suppressions.suppress(addressee(jane), { ...optOut, happenedAt: new Date(Date.now() + 1_000) });
+  expect(await there.listed(jane)).toEqual(['OPT_OUT', jane]);
+  await close();
+});
+
+it('what a provider says after the content is gone leaves no trace of whom it is about', TIMEOUT, async () => {
+  const { start, close } = await world();
+  const here = start();
+  const id = await here.request([jane], 'hello', day('2026-03-04'));
+  const last = await here.sentAndBounced(id, async () => {
+    await here.forget(
+      (await here.keysOf(jane)).map((key) => key.id),
+      '',
+      'clinic',
+    );
+  });
+  expect(last).toMatchObject({ type: expect.stringMatching(/Bounced|LegDeadLettered/) });
+  expect(last?.data).toMatchObject({ failure: { code: 'BOUNCED', message: '[erased]' } });
+  expect(last?.data.sealed).toBeUndefined();
+  expect(await here.keysOf(jane)).toEqual([]);
+  await close();
+});

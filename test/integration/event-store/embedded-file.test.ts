@@ -96,8 +96,18 @@ describe('a damaged file is refused with one line', () => {
           else expect(result).toBe(60);
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 500 },
     );
+  });
+
+  it('with a newest header that looks older than the other', async () => {
+    const whole = await readFile(file);
+    const pageSize = whole.readUInt32LE(48);
+    const [one, two] = [152, pageSize + 152].map((at) => ({ at, transaction: whole.readBigUInt64LE(at) }));
+    const newest = one && two && one.transaction > two.transaction ? one : two;
+    whole.writeBigUInt64LE((newest?.transaction ?? 0n) - 2n, newest?.at);
+    await writeFile(file, whole);
+    expect(await opened()).toContain('is damaged: its headers do not belong to its newest pages');
   });
 
   it('with another byte in its newest event', async () => {

@@ -41,6 +41,7 @@ describe('what follows from the log', () => {
       insert into event_log values ('${log}');
       insert into deliveries
         select gen_random_uuid(), '', '', '', '{}', '{}', '{}', null, null, null, '{}', '{}', false, now(), null, null, null, now(), 0, 1;
+      insert into delivery_hours select '', now(), ${Array.from({ length: 24 }, () => 0).join(', ')};
       insert into attempts (delivery_id, leg, number, organization_id, route, channel, provider, status, started_at)
         values (gen_random_uuid(), 1, 1, '', 0, '', '', '', now());
       insert into destinations (id, organization_id, label, type, config, is_default, enabled, deleted, created_at, updated_at)

@@ -4,7 +4,7 @@ import type { DomainEvent } from '../../../src/event-store/codec.js';
 import { EventCodec } from '../../../src/event-store/codec.js';
 import { EventStoreDb } from '../../../src/event-store/eventstoredb/event-store-db.js';
 import { openDatabase } from '../../../src/platform/database.js';
-import { ProjectionHost } from '../../../src/projections/host.js';
+import { ProjectionHost } from '../../../src/projections/runner/host.js';
 import { type EventStoreProcess, startEventStore } from '../../support/eventstoredb/start.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 import { failed, newDelivery, ORGANIZATION, requested, sent } from './world.js';

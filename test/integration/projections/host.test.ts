@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { ProjectionHost } from '../../../src/projections/host.js';
-import { Latest } from '../../../src/projections/latest.js';
+import { ProjectionHost } from '../../../src/projections/runner/host.js';
+import { Latest } from '../../../src/projections/runner/latest.js';
 import { newDelivery, ORGANIZATION, requested, sent, World } from './world.js';
 
 let world: World;

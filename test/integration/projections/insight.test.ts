@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { DeliveryEvent, DeliveryRequested } from '../../../src/domain/delivery-events.js';
+import type { DownloadEvent } from '../../../src/domain/download.js';
 import type { ReportKind } from '../../../src/domain/reports.js';
 import { complianceRecord } from '../../../src/projections/compliance.js';
 import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
@@ -63,6 +64,7 @@ beforeAll(async () => {
   await record('hated', mail, accepted, report('Opened', 6), report('Complained', 9), report('OptedOut', 9));
   await record('posted', {}, ...failed(1), sent(2, 20));
   await record('theirs', { ...mail, organizationId: 'theirs' }, accepted, report('Opened', 6));
+  await record('kept', { organizationId: 'kept', subject: 'kept:2026-03-08:phi:person:x' });
   await record('for both', { approval });
   await record('for bob', { approval }, granted('ada'));
   await record('sensitive', {
@@ -137,14 +139,39 @@ describe('a timeline', () => {
 });
 
 describe('the compliance record', () => {
+  const NOTHING = { downloads: [], retention: { classes: [] } };
+
+  it('tells how long it is kept, and how often its files were seen and saved', async () => {
+    const offered = (provider?: string): DownloadEvent => ({
+      type: 'DownloadOffered',
+      at: at(2),
+      data: { organizationId: 'ours', deliveryId: 'x', expiresAt: at(900), ...(provider && { provider }) },
+    });
+    const access = (mode: 'view' | 'download', isCounted: boolean): DownloadEvent => ({
+      type: 'DownloadAccessed',
+      at: at(3),
+      data: { file: 0, use: 1, isCounted, mode },
+    });
+    const retention = { classes: [{ name: 'phi', keep: 'P6Y' }] };
+    const refused: DownloadEvent = { type: 'DownloadRefused', at: at(3), data: {} };
+    const seen = [offered(), access('view', true), refused];
+    const saved = [offered(), access('download', true), access('download', false), access('download', true)];
+    const told = (downloads: DownloadEvent[][]) =>
+      deliveryOf('kept').then((kept) => complianceRecord(kept, { downloads, retention }));
+    expect(await told([seen, saved])).toMatchObject({ retentionPeriod: 'P6Y (phi)', viewCount: 1, downloadCount: 2 });
+    // A provider that serves a file tells nobody who came for it.
+    expect(await told([saved, [offered('aws-s3')]])).toMatchObject({ viewCount: 0, downloadCount: null });
+    expect(await told([])).toMatchObject({ viewCount: 0, downloadCount: null });
+  });
+
   it('has every column of what a stream tells', async () => {
-    expect(complianceRecord(await deliveryOf('careful'))).toEqual({
+    expect(complianceRecord(await deliveryOf('careful'), NOTHING)).toEqual({
       ...{ deliveryId: ids.get('careful'), organizationId: 'ours', deliveryDate: at(2), status: 'DELIVERED' },
       ...{ reportClassification: ['FINANCIAL'], recipientList: ['s'], recipientCount: 1, deliveryChannels: ['EMAIL'] },
       ...{ encryptionUsed: [], watermarkApplied: null },
       accessControls: ['approval by 1 of 2', `not after ${at(900)}`],
       ...{ approvalWorkflowId: ids.get('careful'), approverList: ['test', 'ada'], approvedBy: ['ada'] },
-      ...{ securityReviewStatus: 'APPROVED', retentionPeriod: 'as long as the log', expirationDate: at(900) },
+      ...{ securityReviewStatus: 'APPROVED', retentionPeriod: 'until erased', expirationDate: at(900) },
       ...{ disposalMethod: null, viewCount: 0, downloadCount: null, forwardingCount: null },
       soxCompliance: {
         ...{ applies: true, isComplete: true },
@@ -164,6 +191,7 @@ describe('the compliance record', () => {
   it('explains its score, factor by factor', async () => {
     const { riskScore, riskFactors, hipaaCompliance, securityReviewStatus } = complianceRecord(
       await deliveryOf('sensitive'),
+      NOTHING,
     );
     expect(riskFactors.map(({ factor, points }) => [factor, points])).toEqual([
       ['sensitive-content', 30],
@@ -176,10 +204,14 @@ describe('the compliance record', () => {
     expect(riskScore).toBe(85);
     expect(securityReviewStatus).toBe('NOT_REQUIRED');
     expect(hipaaCompliance).toMatchObject({ applies: true, isComplete: false });
-    expect(complianceRecord(await deliveryOf('read'))).toMatchObject({ riskScore: 0, riskFactors: [], viewCount: 2 });
-    expect(complianceRecord(await deliveryOf('hated')).riskFactors).toMatchObject([
+    expect(complianceRecord(await deliveryOf('read'), NOTHING)).toMatchObject({
+      riskScore: 0,
+      riskFactors: [],
+      viewCount: 2,
+    });
+    expect(complianceRecord(await deliveryOf('hated'), NOTHING).riskFactors).toMatchObject([
       { factor: 'bounced-or-complained' },
     ]);
-    expect(complianceRecord(await deliveryOf('for bob')).securityReviewStatus).toBe('PENDING');
+    expect(complianceRecord(await deliveryOf('for bob'), NOTHING).securityReviewStatus).toBe('PENDING');
   });
 });

@@ -1,7 +1,7 @@
 /** One instance's projections in a process of their own, for tests that kill it; see instance-process.ts. */
 import { EventCodec } from '../../../src/event-store/codec.js';
 import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
-import { ProjectionHost } from '../../../src/projections/host.js';
+import { ProjectionHost } from '../../../src/projections/runner/host.js';
 import { type FromInstance, settingsOf } from './instance-process.js';
 
 const { logPath, url, owner, leaseMs } = settingsOf(process.argv);

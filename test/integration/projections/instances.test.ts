@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EventReader } from '../../../src/event-store/event-store.js';
-import type { ProjectionHost } from '../../../src/projections/host.js';
 import { projections } from '../../../src/projections/registry.js';
+import type { ProjectionHost } from '../../../src/projections/runner/host.js';
 import { type PostgresProxy, startPostgresProxy } from './postgres-proxy.js';
 import { at, attempt, failed, newDelivery, ORGANIZATION, requested, sent, World } from './world.js';
 
@@ -59,7 +59,7 @@ describe('the writer', () => {
     expect(await writer()).toMatchObject({ epoch: 1 });
     const connections = await world.rows(
       `select count(*)::integer as n from pg_stat_activity
-       where datname = current_database() and application_name = 'waybill-projections'`,
+       where datname = current_database() and application_name like 'waybill-projections/%'`,
     );
     expect(connections).toEqual([{ n: 1 }]);
     for (const host of hosts) {
@@ -140,7 +140,7 @@ describe('the writer', () => {
     const inTransaction = (event: string) =>
       world.rows(
         `select pid from pg_stat_activity where datname = current_database() and xact_start is not null
-         and application_name = 'waybill-projections' and wait_event_type = $1`,
+         and application_name like 'waybill-projections/%' and wait_event_type = $1`,
         [event],
       );
     await expect.poll(() => inTransaction('Lock'), PATIENCE).toHaveLength(1);
@@ -209,6 +209,7 @@ describe('a reader', () => {
       await world.rows(`update projection_writer set expires_at = now() - interval '1 s', epoch = epoch + 1,
                         owner = 'nobody', backend = 0`);
       await taken(epoch + 1);
+      // Some more is written by the one who has taken it, before it is taken again.
       await delay(200);
     }
     await writing;

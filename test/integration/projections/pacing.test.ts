@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { RecordedEvent } from '../../../src/event-store/event-store.js';
-import { type EventBatch, paced } from '../../../src/projections/pacing.js';
+import { type EventBatch, paced } from '../../../src/projections/runner/pacing.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -50,11 +50,15 @@ interface Passed {
 }
 
 /** Collects what is passed on, and when, by a consumer that is always free. */
-function collect(source: Source, maxEvents: number): { passed: Passed[]; ended: Promise<void> } {
+function collect(source: Source, most: number, { live = most, busyMs = (): number => 100 } = {}) {
   const passed: Passed[] = [];
+  const pace = {
+    maxEvents: (isCaughtUp: boolean) => (isCaughtUp ? live : most),
+    delayMs: (isBusy: boolean) => (isBusy ? busyMs() : 25),
+  };
   const startedAt = performance.now();
   const ended = (async () => {
-    for await (const { events } of paced(source, { maxEvents: () => maxEvents, delayMs: 25, busyDelayMs: 100 }))
+    for await (const { events } of paced(source, pace))
       passed.push({
         atMs: performance.now() - startedAt,
         positions: events.map(({ position }) => Number(position)),
@@ -99,6 +103,39 @@ it('under load batches are longer apart, and no longer once it is over', async (
   expect(gaps.slice(0, 5)).toEqual([25, 100, 100, 100, 100]);
   for (const gap of gaps.slice(7)) expect(gap).toBeLessThanOrEqual(30);
   expect(passed[2]?.positions).toHaveLength(300);
+});
+
+it('a batch that is waited for comes sooner when somebody begins to wait for what is in it', async () => {
+  const source = new Source(2_000);
+  let busyMs = 400;
+  const { passed } = collect(source, 2_000, { busyMs: () => busyMs });
+  for (let ms = 0; ms < 1_000; ms++) {
+    if (ms === 600) busyMs = 100;
+    source.record(3);
+    await pass(1);
+  }
+  const gaps = passed.slice(1).map(({ atMs }, index) => Math.round(atMs - (passed[index] as Passed).atMs));
+  expect(gaps.slice(0, 2)).toEqual([25, 400]);
+  expect(gaps[2]).toBeGreaterThan(175);
+  expect(gaps[2]).toBeLessThan(230);
+  expect(gaps.slice(3)).toEqual([100, 100, 100]);
+});
+
+it('what has come lately is passed on in larger batches than what is read of a long history', async () => {
+  const source = new Source(500);
+  const { passed } = collect(source, 1_000, { live: 4_000, busyMs: () => 400 });
+  source.record(5_000);
+  await pass(100);
+  const history = passed.flatMap(({ positions }) => positions.length);
+  expect(history.every((length) => length <= 1_000)).toBe(true);
+  for (let ms = 0; ms < 1_000; ms++) {
+    source.record(10);
+    await pass(1);
+  }
+  await pass(1_000);
+  const lengths = passed.slice(history.length).map(({ positions }) => positions.length);
+  expect(Math.max(...lengths)).toBe(4_000);
+  expect([...history, ...lengths].reduce((sum, length) => sum + length)).toBe(15_000);
 });
 
 it('a batch that is full waits for nothing, and all events are passed on once and in order', async () => {

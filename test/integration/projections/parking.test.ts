@@ -2,9 +2,9 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { NotParked } from '../../../src/projections/parking.js';
 import { projections } from '../../../src/projections/registry.js';
-import type { ProjectionRunner } from '../../../src/projections/runner.js';
+import { NotParked } from '../../../src/projections/runner/parking.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
 import { at, newDelivery, requested, sent, World } from './world.js';
 
 // All in real databases, which a busy machine makes slow.
@@ -117,7 +117,8 @@ async function ended(): Promise<{ readonly code: number | null; readonly signal:
 }
 
 describe('an event that takes the program with it', () => {
-  it('is counted before it is handled, and parked when that has happened too often', async () => {
+  // Seven programs, one after the other, which a busy machine takes its time to start.
+  it('is counted before it is handled, and parked when that has happened too often', { timeout: 400_000 }, async () => {
     const [poisoned, healthy] = [newDelivery(), newDelivery()];
     await world.record(healthy.stream, requested());
     await world.record(poisoned.stream, requested({ tags: ['deadly'] }));

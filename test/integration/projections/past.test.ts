@@ -5,10 +5,12 @@ import type { Organizations } from '../../../src/domain/vocabulary.js';
 import { EventCodec } from '../../../src/event-store/codec.js';
 import type { RecordedEvent } from '../../../src/event-store/event-store.js';
 import { closedFields } from '../../../src/event-store/sealed-fields.js';
+import { BadQuery, LIST_ORDERS } from '../../../src/projections/cursor.js';
 import { contributions } from '../../../src/projections/dashboard.js';
 import { BUCKETS, type Bucket, DashboardQueries } from '../../../src/projections/dashboard-query.js';
 import { deliveryRow } from '../../../src/projections/deliveries.js';
-import { BadQuery, type DeliveryFilter, DeliveryQueries } from '../../../src/projections/deliveries-query.js';
+import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
+import type { DeliveryFilter } from '../../../src/projections/delivery-entity.js';
 import { type Moment, pastOf } from '../../../src/projections/past.js';
 import { bucketOf, PastDashboard } from '../../../src/projections/past-dashboard.js';
 import { PastDeliveries } from '../../../src/projections/past-deliveries.js';
@@ -113,13 +115,14 @@ describe('the list of deliveries as of a moment', () => {
         organizations,
         filter,
         fc.integer({ min: 1, max: 4 }),
-        async (gen, scope, wanted, size) => {
+        fc.constantFrom(...LIST_ORDERS),
+        async (gen, scope, wanted, first, order) => {
           const [when, isIncluded] = gen(() => moment);
           const past = await pastOf(when, world.log);
           const rows: unknown[] = [];
           for (let after: string | null = null; ; ) {
-            const page = await deliveries.list(past, wanted as DeliveryFilter, scope, size, after);
-            expect(page.edges.length).toBeLessThanOrEqual(size);
+            const page = await deliveries.list(past, wanted as DeliveryFilter, scope, { first, after, order });
+            expect(page.edges.length).toBeLessThanOrEqual(first);
             rows.push(...page.edges.map(({ node }) => node.row));
             if (!page.hasNextPage) break;
             after = page.endCursor;
@@ -134,7 +137,7 @@ describe('the list of deliveries as of a moment', () => {
                 (wanted.awaitingApproval === null ||
                   wanted.awaitingApproval === row.holds.some(({ reason }) => reason === 'approval')),
             )
-            .sort((a, b) => (a.requestedAt < b.requestedAt ? 1 : -1));
+            .sort((a, b) => (a.requestedAt < b.requestedAt === (order === 'NEWEST_FIRST') ? 1 : -1));
           expect(rows).toEqual(expected);
         },
       ),
@@ -145,7 +148,7 @@ describe('the list of deliveries as of a moment', () => {
   it('has the attempts that there were', async () => {
     const first = log.find(({ type }) => type === 'AttemptFailed') as RecordedEvent;
     const past = await pastOf({ position: first.position }, world.log);
-    const { edges } = await deliveries.list(past, { status: ['PROCESSING'] }, 'all', 10, null);
+    const { edges } = await deliveries.list(past, { status: ['PROCESSING'] }, 'all', { first: 10 });
     expect(edges.map(({ node }) => node.attempts.map(({ number, status }) => [number, status]))).toEqual([
       [[1, 'FAILED']],
     ]);

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { DeliveryEvent, DeliveryRequested } from '../../../src/domain/delivery-events.js';
-import { BadQuery, DeliveryQueries } from '../../../src/projections/deliveries-query.js';
+import { BadQuery } from '../../../src/projections/cursor.js';
+import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
 import { LegQueries } from '../../../src/projections/legs-query.js';
 import { PerformanceQueries } from '../../../src/projections/performance-query.js';
 import { TenantReads } from '../../../src/projections/tenant-reads.js';
@@ -82,7 +83,7 @@ describe('the list of legs', () => {
   it('is read page by page, each leg once', async () => {
     const seen: string[] = [];
     for (let after: string | null = null; ; ) {
-      const page = await legs.list({}, [MINE], 2, after);
+      const page = await legs.list({}, [MINE], { first: 2, after });
       expect(await page.totalCount()).toBe(9);
       seen.push(...page.edges.map(({ node }) => node.deliveryId));
       if (!page.pageInfo.hasNextPage) break;
@@ -90,7 +91,7 @@ describe('the list of legs', () => {
     }
     expect(new Set(seen).size).toBe(9);
     expect(seen).toHaveLength(9);
-    await expect(legs.list({}, [MINE], 2, 'nonsense')).rejects.toBeInstanceOf(BadQuery);
+    await expect(legs.list({}, [MINE], { after: 'nonsense' })).rejects.toBeInstanceOf(BadQuery);
   });
 
   it('has the dead letters, with why', async () => {

@@ -3,8 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DeliveryEvent, DeliveryRequested } from '../../../src/domain/delivery-events.js';
 import type { Organizations } from '../../../src/domain/vocabulary.js';
 import { AttemptQueries } from '../../../src/projections/attempts-query.js';
+import { BadQuery, cursorOf } from '../../../src/projections/cursor.js';
 import { DashboardQueries } from '../../../src/projections/dashboard-query.js';
-import { BadQuery, type DeliveryFilter, DeliveryQueries } from '../../../src/projections/deliveries-query.js';
+import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
+import type { DeliveryFilter } from '../../../src/projections/delivery-entity.js';
 import { DestinationQueries } from '../../../src/projections/destinations-query.js';
 import { at, failure, HOOK, newDelivery, requested, sent, World } from './world.js';
 
@@ -78,7 +80,7 @@ describe('the list of deliveries', () => {
     const seen: (string | undefined)[] = [];
     let after: string | null = null;
     for (let pages = 1; ; pages++) {
-      const page = await queries.list({}, 'all', 4, after);
+      const page = await queries.list({}, 'all', { first: 4, after });
       seen.push(...page.edges.map(({ node }) => nameOf(node.id)));
       expect(page.pageInfo).toMatchObject({ hasNextPage: pages < 2, hasPreviousPage: pages > 1 });
       expect(page.pageInfo.startCursor).toBe(page.edges[0]?.cursor);
@@ -87,7 +89,7 @@ describe('the list of deliveries', () => {
       if (!page.pageInfo.hasNextPage) break;
     }
     expect(seen).toEqual(['cancelled', 'theirs', 'dead', 'by e-mail', 'tagged', 'plain']);
-    const beyond = await queries.list({}, 'all', 4, after);
+    const beyond = await queries.list({}, 'all', { first: 4, after });
     expect(beyond).toMatchObject({ edges: [], pageInfo: { hasNextPage: false, startCursor: null, endCursor: null } });
   });
 
@@ -101,7 +103,7 @@ describe('the list of deliveries', () => {
     const seen = new Set<string>();
     let after: string | null = null;
     do {
-      const page = await queries.list({}, [organizationId], 2, after);
+      const page = await queries.list({}, [organizationId], { first: 2, after });
       for (const { node } of page.edges) seen.add(node.id);
       after = page.pageInfo.hasNextPage ? page.pageInfo.endCursor : null;
     } while (after);
@@ -110,12 +112,15 @@ describe('the list of deliveries', () => {
 
   it.each([
     ['after', 50, 'nonsense'],
-    ['after', 50, Buffer.from(`2026-99-99T00:00:00.000Z ${randomUUID()}`).toString('base64url')],
-    ['after', 50, Buffer.from(`${at(0)} no-uuid`).toString('base64url')],
+    ['after', 50, cursorOf('deliveries', 'NEWEST_FIRST', ['2026-99-99T00:00:00.000Z', randomUUID(), MINE])],
+    ['after', 50, cursorOf('deliveries', 'NEWEST_FIRST', [at(0), 'no-uuid', MINE])],
+    ['after', 50, cursorOf('deliveries', 'NEWEST_FIRST', [at(0), randomUUID(), MINE, 1])],
+    ['after', 50, cursorOf('deliveries', 'OLDEST_FIRST', [at(0), randomUUID(), MINE])],
+    ['after', 50, cursorOf('legs', 'NEWEST_FIRST', [at(0), randomUUID(), MINE])],
     ['first', 0, undefined],
     ['first', 201, undefined],
   ])('refuses %s when it is senseless', async (path, first, after) => {
-    const refusal = await queries.list({}, 'all', first, after).catch((error: unknown) => error);
+    const refusal = await queries.list({}, 'all', { first, after }).catch((error: unknown) => error);
     expect(refusal).toBeInstanceOf(BadQuery);
     expect(refusal).toMatchObject({ path });
   });

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { EventReader } from '../../../src/event-store/event-store.js';
-import { Connection } from '../../../src/projections/connection.js';
-import type { Rebuild } from '../../../src/projections/member.js';
-import { RebuildConflict, UnknownProjection } from '../../../src/projections/rebuild.js';
 import { projections } from '../../../src/projections/registry.js';
-import type { ProjectionRunner } from '../../../src/projections/runner.js';
-import { dropExpired } from '../../../src/projections/versions.js';
+import { Connection } from '../../../src/projections/runner/connection.js';
+import type { Rebuild } from '../../../src/projections/runner/member.js';
+import { RebuildConflict, UnknownProjection } from '../../../src/projections/runner/rebuild.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
+import { dropExpired } from '../../../src/projections/runner/versions.js';
 import { failed, inboxed, newDelivery, requested, sent, suppressed, World } from './world.js';
 
 // All in real databases, which a busy machine makes slow.
@@ -25,6 +25,8 @@ const isDone = (runner: ProjectionRunner, name: string) => of(runner, name)?.reb
 /** A reader that gives no history, which only rebuilds ask for, until it is opened. */
 class Gate implements EventReader {
   open = () => {};
+  /** How often history was asked for. */
+  reads = 0;
   readonly #opened = new Promise<void>((resolve) => {
     this.open = resolve;
   });
@@ -32,6 +34,7 @@ class Gate implements EventReader {
   constructor(private readonly log: EventReader) {}
 
   async readAll(after: bigint, limit: number) {
+    this.reads++;
     await this.#opened;
     return await this.log.readAll(after, limit);
   }
@@ -93,6 +96,61 @@ describe('a rebuild', () => {
     const live = await world.digests();
     for (const { name } of projections) await runner.rebuild(name);
     await world.until(() => projections.every(({ name }) => isDone(runner, name)));
+    expect(await world.digests()).toEqual(live);
+  });
+
+  it('of all of them reads the log once, and is not held up by one that is cancelled or has a poisoned row', async () => {
+    await recordMixed(20);
+    await world.record(newDelivery().stream, requested(), sent(13));
+    await recordMixed(20);
+    const gate = new Gate(world.log);
+    const runner = world.runner({ reader: gate, batchEvents: 20, cachedViews: 10 });
+    runner.start();
+    await world.shown(runner);
+    const live = await world.digests();
+    const others = projections.map(({ name }) => name).filter((name) => name !== 'legs');
+    const begun = await runner.rebuildAll();
+    expect(begun.map(({ name, state }) => [name, state])).toEqual(
+      [...others, 'legs'].sort().map((name) => [name, 'running']),
+    );
+    await expect(runner.rebuildAll(['inbox', 'inbox'])).rejects.toBeInstanceOf(RebuildConflict);
+    await expect(runner.rebuildAll(['nonsense'])).rejects.toBeInstanceOf(UnknownProjection);
+    await world.rows(`alter table waybill_building_attempts.attempts
+      add constraint picky check (provider_message_id <> 'message-13')`);
+    // All wait for the same read of history.
+    await expect.poll(() => gate.reads, { timeout: 60_000 }).toBe(1);
+    expect(await runner.cancelRebuild('legs')).toMatchObject({ state: 'cancelled' });
+    gate.open();
+    await world.until(() => others.every((name) => isDone(runner, name)));
+    expect(of(runner, 'attempts')?.parked).toBe(1);
+    expect(gate.reads).toBeGreaterThan(8);
+    const { attempts: _, ...rest } = await world.digests();
+    const { attempts: __, ...before } = live;
+    expect(rest).toEqual(before);
+    for (const name of others)
+      expect(of(runner, name)?.rebuild?.comparison).toBe(name === 'attempts' ? 'different' : 'equal');
+    expect(await world.rows(OTHER_VERSIONS)).toHaveLength(others.length);
+  });
+
+  it('of all of them goes on after a restart, together', async () => {
+    await recordMixed(40);
+    const first = world.runner({ batchEvents: 10 });
+    first.start();
+    await world.shown(first);
+    const live = await world.digests();
+    // At 40 a second it is somewhere on the way when it is stopped.
+    const begun = await first.rebuildAll(undefined, { eventsPerSecond: 40 });
+    const positions = () =>
+      world.rows(`select distinct position from projection_checkpoints where name like '%@building'`);
+    await world.until(() => begun.every(({ name }) => (of(first, name)?.rebuild?.processed ?? 0) > 0));
+    await first.stop();
+    expect(await positions()).toHaveLength(1);
+    expect(await positions()).not.toEqual([{ position: '0' }]);
+
+    const second = world.runner();
+    second.start();
+    await world.until(() => projections.every(({ name }) => isDone(second, name)));
+    for (const { name, id } of begun) expect(of(second, name)?.rebuild).toMatchObject({ id, comparison: 'equal' });
     expect(await world.digests()).toEqual(live);
   });
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Superseded } from '../../../src/projections/checkpoints.js';
 import { projections } from '../../../src/projections/registry.js';
-import type { ProjectionRunner } from '../../../src/projections/runner.js';
+import { Superseded } from '../../../src/projections/runner/checkpoints.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
 import { failed, newDelivery, requested, sent, World } from './world.js';
 
 let world: World;
@@ -38,7 +38,7 @@ async function blockedWriter(): Promise<number> {
   for (;;) {
     const [blocked] = await world.rows(
       `select pid from pg_stat_activity where datname = current_database()
-       and application_name = 'waybill-projections' and wait_event_type = 'Lock'`,
+       and application_name like 'waybill-projections/%' and wait_event_type = 'Lock'`,
     );
     if (blocked) return blocked.pid as number;
   }

@@ -81,6 +81,7 @@ it('kill -9 of whoever writes, again and again', { timeout: 90_000 }, async () =
   await Promise.all(['a', 'b', 'c'].map((owner) => start(owner)));
   const stop = recording();
   for (let round = 0; round < 3; round++) {
+    // Not a wait for anything: it is to happen at any moment.
     await delay(Math.random() * 500);
     const victim = await writer();
     await victim.kill();
@@ -102,6 +103,7 @@ it('whoever is stopped in its tracks finds itself replaced, and stores nothing a
   await Promise.all(['a', 'b'].map((owner) => start(owner, 1_500)));
   const stop = recording();
   for (let round = 0; round < 3; round++) {
+    // Not a wait for anything: it is to happen at any moment.
     await delay(Math.random() * 500);
     const victim = await writer();
     victim.signal('SIGSTOP');

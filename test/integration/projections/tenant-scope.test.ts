@@ -111,9 +111,9 @@ it('a cursor belongs to its organization', async () => {
   const queries = new DeliveryQueries(world.reads);
   const { edges } = await queries.list({}, [THEIRS]);
   const cursor = edges[0]?.cursor ?? '';
-  await expect(queries.list({}, [MINE], 10, cursor)).rejects.toThrow('after: is not a cursor of this list');
-  await expect(queries.list({ organizationId: MINE }, 'all', 10, cursor)).rejects.toThrow('after');
-  expect((await queries.list({}, 'all', 10, cursor)).edges.length).toBeLessThanOrEqual(1);
+  await expect(queries.list({}, [MINE], { after: cursor })).rejects.toThrow('after: is not a cursor of this list');
+  await expect(queries.list({ organizationId: MINE }, 'all', { after: cursor })).rejects.toThrow('after');
+  expect((await queries.list({}, 'all', { after: cursor })).edges.length).toBeLessThanOrEqual(1);
 });
 
 it('is kept by a rebuilt version', async () => {

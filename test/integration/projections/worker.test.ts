@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
-import type { ProjectionHost as Host, HostOptions } from '../../../src/projections/host.js';
 import { projections } from '../../../src/projections/registry.js';
+import type { ProjectionHost as Host, HostOptions } from '../../../src/projections/runner/host.js';
 import { newDelivery, requested, sent, World } from './world.js';
 
 /** As built: a thread gets no TypeScript compiler from vitest. */
@@ -12,7 +12,7 @@ let ProjectionHost: typeof Host;
 let world: World;
 
 beforeAll(async () => {
-  const [build, built] = ['../../../scripts/build.mjs', '../../../dist/projections/host.js'];
+  const [build, built] = ['../../../scripts/build.mjs', '../../../dist/projections/runner/host.js'];
   await (await import(build)).buildIfStale();
   ({ ProjectionHost } = await import(built));
   world = await World.create();

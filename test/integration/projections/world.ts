@@ -9,12 +9,12 @@ import { type DomainEvent, EventCodec } from '../../../src/event-store/codec.js'
 import { EmbeddedLog } from '../../../src/event-store/embedded-log.js';
 import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
 import { openDatabase } from '../../../src/platform/database.js';
-import { Connection } from '../../../src/projections/connection.js';
-import { type Digest, digest } from '../../../src/projections/digest.js';
 import { entities } from '../../../src/projections/entities.js';
-import { type HostOptions, ProjectionHost } from '../../../src/projections/host.js';
 import { projections } from '../../../src/projections/registry.js';
-import { ProjectionRunner, type RunnerObserver, type RunnerOptions } from '../../../src/projections/runner.js';
+import { Connection } from '../../../src/projections/runner/connection.js';
+import { type Digest, digest } from '../../../src/projections/runner/digest.js';
+import { type HostOptions, ProjectionHost } from '../../../src/projections/runner/host.js';
+import { ProjectionRunner, type RunnerObserver, type RunnerOptions } from '../../../src/projections/runner/runner.js';
 import { TenantReads } from '../../../src/projections/tenant-reads.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 

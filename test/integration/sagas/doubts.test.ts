@@ -22,13 +22,22 @@ afterEach(() => world.close());
 const about = { idempotency: 'none', inDoubt: 'hold' } as const;
 const wait = { timeout: 15_000, interval: 10 };
 
-/** Requested, and an attempt begun by an instance that is no more. */
-async function begun(text: string, startedAt = new Date(Date.now() - 60_000)): Promise<string> {
+async function requested(text: string): Promise<string> {
   const to = [{ channel: 'WEBHOOK', address: 'https://receiver.example/' }] as const;
-  const { id } = good(await world.deliveries.request({ input: { to, content: { text } }, requester: ada }));
+  return good(await world.deliveries.request({ input: { to, content: { text } }, requester: ada })).id;
+}
+
+/** By an instance that is no more. */
+async function begin(id: string, startedAt: Date): Promise<void> {
   const command = { type: 'StartAttempt', now: startedAt.toISOString(), leg: 1, provider: 'webhook' } as const;
   const envelope = { organizationId: ORGANIZATION, commandId: newId(), actor: 'engine' };
-  await world.executor.execute(delivery, { id, command, envelope });
+  expect(await world.executor.execute(delivery, { id, command, envelope })).toMatchObject({ ok: true });
+}
+
+/** Requested, and an attempt begun by an instance that is no more. */
+async function begun(text: string, startedAt = new Date(Date.now() - 60_000)): Promise<string> {
+  const id = await requested(text);
+  await begin(id, startedAt);
   return id;
 }
 const newest = async (id: string) => (await world.log.readLast(`delivery-${id}`))?.type;
@@ -134,12 +143,9 @@ it('are looked up as well when no answer came to a call that this process has ma
     send: async ({ content }) => (content.text === 'answered' ? undefined : silence),
     lookup: async (message, options) => (message.content.text?.startsWith('slow') ? clear : lookup(message, options)),
   });
-  const to = [{ channel: 'WEBHOOK', address: 'https://receiver.example/' }] as const;
-  const request = async (text: string) =>
-    good(await world.deliveries.request({ input: { to, content: { text } }, requester: ada })).id;
-  const taken = await request('taken 1');
-  const lost = await request('lost');
-  const unclear = await request('cannot say');
+  const taken = await requested('taken 1');
+  const lost = await requested('lost');
+  const unclear = await requested('cannot say');
   await expect.poll(() => newest(taken), wait).toBe('AttemptSucceeded');
   expect((await events(taken)).at(-1)).toMatchObject({ data: { number: 1, providerMessageId: 'm-9' } });
   // What its provider has not had is a failure like any other, and is retried like any other.
@@ -149,9 +155,9 @@ it('are looked up as well when no answer came to a call that this process has ma
   expect((await events(unclear)).at(-1)).toMatchObject({ data: { resolution: 'hold', lookup: 'unknown' } });
 
   // Those that are asked about take no place from others: there are four places.
-  const slow = await Promise.all(['slow 1', 'slow 2', 'slow 3', 'slow 4', 'slow 5'].map(request));
+  const slow = await Promise.all(['slow 1', 'slow 2', 'slow 3', 'slow 4', 'slow 5'].map(requested));
   await expect.poll(() => world.sent.filter((text) => text.startsWith('slow')).length, wait).toBe(5);
-  const answered = await request('answered');
+  const answered = await requested('answered');
   await expect.poll(() => newest(answered), wait).toBe('AttemptSucceeded');
   isAnswered({ kind: 'found', providerMessageId: 'm-10', delivered: true });
   for (const id of slow) await expect.poll(() => newest(id), wait).toBe('AttemptSucceeded');
@@ -189,4 +195,21 @@ it('are asked about by the next start when this one ends first', async () => {
   world.start({ about, lookup: async () => ({ kind: 'found', providerMessageId: 'm', delivered: true }) });
   await expect.poll(() => newest(id), wait).toBe('AttemptSucceeded');
   expect(legOf((await world.executor.load(delivery, id)).state).attempts).toBe(1);
+});
+
+it('are found when the words of an instance that is no more reach the log after the next one has begun', async () => {
+  const later = {
+    kind: 'rejected',
+    category: 'TEMPORARY',
+    code: '451',
+    detail: 'later',
+    retryAfterMs: 60_000,
+  } as const;
+  world.start({ about, send: async () => later });
+  const id = await requested('late');
+  await expect.poll(() => newest(id), wait).toBe('RetryScheduled');
+  await begin(id, new Date(Date.now() + 60_000));
+  await expect.poll(() => newest(id), wait).toBe('AttemptInDoubt');
+  expect((await events(id)).at(-1)).toMatchObject({ data: { number: 2, resolution: 'hold' } });
+  expect(world.sent).toEqual(['late']);
 });

@@ -76,6 +76,18 @@ describe('leases', () => {
     expect(await other.claim(16, [], true)).toHaveLength(16);
   });
 
+  it('stay with the newest run of an instance, however late a claim of the run before arrives', async () => {
+    await one.claim(4, [], false);
+    const restarted = new EngineStore(pool, 'one');
+    const claims = await restarted.claim(16, [], false);
+    expect(claims).toHaveLength(16);
+    expect(await one.claim(16, [], false)).toEqual([]);
+    expect(await one.claim(16, [], true)).toEqual([]);
+    expect(await restarted.save({ held: heldBy(claims, 1n), open: [], closed: [] })).toEqual([]);
+    // An answer that was lost takes nothing from the run itself.
+    expect(await restarted.claim(16, [], false)).toHaveLength(16);
+  });
+
   it('are shared evenly by those who are alive', async () => {
     const [first, second, third] = [one, other, new EngineStore(pool, 'third')].map((s) => new Leases(s, false));
     if (!first || !second || !third) throw new Error('three');

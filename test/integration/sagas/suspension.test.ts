@@ -69,7 +69,7 @@ describe('a delivery with an event that the program does not know', () => {
     await approve(before);
     await expect.poll(() => world.sent, wait).toEqual(['good']);
     expect(engine.status()).toMatchObject({ state: 'running', suspended: 1 });
-    expect(await world.suspended.list.list(10)).toEqual([
+    expect(await world.suspended.list.list(10, 'asc')).toEqual([
       {
         id: bad,
         organizationId: 'a',
@@ -83,6 +83,28 @@ describe('a delivery with an event that the program does not know', () => {
     expect(await world.suspended.list.count()).toBe(1);
     // Nothing is decided on half a stream.
     await expect(approve(bad)).rejects.toThrow(UndecodableEvent);
+  });
+
+  it('is found by when it was suspended, from either end, page by page', async () => {
+    await world.pool.query(
+      `INSERT INTO engine_suspensions (delivery_id, partition, organization_id, position, event_type, error, attempts, suspended_at)
+       SELECT gen_random_uuid(), 0, 'a', n, 'DeliveryTeleported', 'unknown', 4, now() + n / 3 * interval '1 second'
+       FROM generate_series(1, 10) n`,
+    );
+    const { list } = world.suspended;
+    const pages = async (direction: 'asc' | 'desc') => {
+      const ids: string[] = [];
+      for (let after: { at: string; id: string } | undefined; ; ) {
+        const page = await list.list(3, direction, after);
+        ids.push(...page.map(({ id }) => id));
+        const last = page.at(-1);
+        if (!last) return ids;
+        after = { at: last.suspendedAt, id: last.id };
+      }
+    };
+    const oldest = await pages('asc');
+    expect(new Set(oldest).size).toBe(10);
+    expect(await pages('desc')).toEqual(oldest.toReversed());
   });
 
   it('goes on without the event when an operator says so, and its history tells who and why', async () => {

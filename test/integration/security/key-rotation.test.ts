@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { openKeyRing } from '../../../src/key-ring.js';
+import { openKeyRing } from '../../../src/app/key-ring.js';
 import { loadConfig } from '../../../src/platform/config.js';
 import { openDatabase } from '../../../src/platform/database.js';
 import { DataKeys } from '../../../src/security/data-keys.js';

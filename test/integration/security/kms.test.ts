@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { openKeyRing } from '../../../src/key-ring.js';
+import { openKeyRing } from '../../../src/app/key-ring.js';
 import { loadConfig } from '../../../src/platform/config.js';
 import { openDatabase } from '../../../src/platform/database.js';
 import { KeyTable } from '../../../src/security/key-table.js';

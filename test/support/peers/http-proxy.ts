@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 
 /** An HTTP proxy on 127.0.0.1 that makes tunnels (CONNECT), for one login where it is given one. */
@@ -11,16 +12,25 @@ export interface HttpProxy {
   close(): Promise<void>;
 }
 
-export async function startHttpProxy(
-  options: { readonly login?: string; readonly status?: number } = {},
-): Promise<HttpProxy> {
+export interface HttpProxyOptions {
+  readonly login?: string;
+  /** What every request for a tunnel is answered with. Default: 200, and the tunnel. */
+  readonly status?: number;
+  /** Speaks TLS with this certificate. */
+  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Answers when the server behind the tunnel has begun to talk, and both in one packet. */
+  readonly isLate?: boolean;
+}
+
+export async function startHttpProxy(options: HttpProxyOptions = {}): Promise<HttpProxy> {
   const asked: HttpProxy['asked'] = [];
   const sockets = new Set<Socket>();
   const keep = (socket: Socket) => {
     sockets.add(socket);
     return socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
   };
-  const server = createServer((_, response) => response.writeHead(405).end());
+  const refuse = (_: IncomingMessage, response: ServerResponse) => void response.writeHead(405).end();
+  const server = options.tls ? createSecureServer(options.tls, refuse) : createServer(refuse);
   server.on('connection', keep);
   server.on('connect', ({ url: authority = '', headers }: IncomingMessage, client: Socket) => {
     const authorization = headers['proxy-authorization'];
@@ -30,8 +40,8 @@ export async function startHttpProxy(
     if (options.status) return client.end(`HTTP/1.1 ${options.status} No\r\n\r\n`);
     const { hostname, port } = new URL(`http://${authority}`);
     const target = keep(connect(Number(port || 80), hostname));
-    target.once('connect', () => {
-      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+    target.once(options.isLate ? 'data' : 'connect', (first = Buffer.alloc(0)) => {
+      client.write(Buffer.concat([Buffer.from('HTTP/1.1 200 Connection established\r\n\r\n'), first]));
       target.pipe(client).pipe(target);
     });
     target.once('close', () => client.destroy());
@@ -39,7 +49,7 @@ export async function startHttpProxy(
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   return {
-    ...{ url: `http://127.0.0.1:${port}`, port, asked },
+    ...{ url: `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`, port, asked },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

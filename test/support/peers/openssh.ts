@@ -4,8 +4,9 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'n
 import { tmpdir, userInfo } from 'node:os';
 import { join, relative } from 'node:path';
 import ssh2 from 'ssh2';
-import { fingerprintOf } from '../../../src/channels/sftp-connections.js';
+import { fingerprintOf } from '../../../src/channels/files/sftp-connections.js';
 import { unusedPort } from './http-peer.js';
+import { sshKeys } from './ssh-keys.js';
 
 export interface OpenSsh {
   /** Host, port, user, key and fingerprint for the SFTP channel. */
@@ -22,8 +23,8 @@ export async function startOpenSsh(): Promise<OpenSsh> {
   const keys = join(folder, '.keys');
   await mkdir(keys);
   await chmod(folder, 0o755);
-  const host = ssh2.utils.generateKeyPairSync('ed25519');
-  const user = ssh2.utils.generateKeyPairSync('ed25519');
+  const host = sshKeys();
+  const user = sshKeys();
   const port = await unusedPort();
   await writeFile(join(keys, 'host'), host.private, { mode: 0o600 });
   await writeFile(join(keys, 'authorized'), `${user.public}\n`, { mode: 0o600 });

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { posix } from 'node:path';
 import ssh2, { type Connection, type SFTPWrapper } from 'ssh2';
-import { fingerprintOf } from '../../../src/channels/sftp-connections.js';
+import { fingerprintOf } from '../../../src/channels/files/sftp-connections.js';
+import { sshKeys } from './ssh-keys.js';
 
 const { Server, utils } = ssh2;
 const { STATUS_CODE, OPEN_MODE } = utils.sftp;
@@ -43,7 +44,7 @@ export interface SftpLogin {
   readonly publicKey?: string;
 }
 
-const HOST_KEY = utils.generateKeyPairSync('ed25519');
+const HOST_KEY = sshKeys();
 
 /** A real SSH server on 127.0.0.1 whose files are in memory. It knows no extensions, as many servers do not. */
 export async function startSftpServer(login: SftpLogin): Promise<SftpServerPeer> {

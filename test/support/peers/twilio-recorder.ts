@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { JsonObject } from '../../../src/domain/vocabulary.js';
 import { type Answer, type Reaction, type RecordedRequest, startHttpPeer } from './http-peer.js';
 
 /** The form of POST …/Messages.json, as far as Waybill uses it. */
@@ -53,6 +54,20 @@ export const MAGIC_NUMBERS = {
   senderNotOwned: '+15005550007',
   senderQueueFull: '+15005550008',
 } as const;
+
+/** A configuration that points to the recorder. */
+export const twilioConfig = ({ accountSid, authToken, url }: TwilioRecorder, change: JsonObject = {}): JsonObject => ({
+  service: 'twilio',
+  accountSid,
+  authToken,
+  from: MAGIC_NUMBERS.valid,
+  to: '+14155552671',
+  endpoint: url,
+  ...change,
+});
+
+/** Error codes of what any of its services may answer. */
+export const TWILIO_ERRORS: Readonly<Record<number, number>> = { 401: 20003, 429: 20429, 503: 20503 };
 
 const REFUSED_RECIPIENTS: Readonly<Record<string, readonly [number, string]>> = {
   [MAGIC_NUMBERS.invalid]: [21211, "The 'To' number +15005550001 is not a valid phone number."],
