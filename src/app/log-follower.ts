@@ -4,6 +4,7 @@ import type { FromAuditWriter } from '../audit/worker-host.js';
 import { EventCodec } from '../event-store/codec.js';
 import { closedFields } from '../event-store/sealed-fields.js';
 import { writeDurably } from '../platform/data-directory.js';
+import { tidyAtRest } from '../platform/tidy-at-rest.js';
 import { Instance } from '../projections/runner/instance.js';
 import type { FromWorker, ToWorker, WorkerSettings } from '../projections/runner/messages.js';
 import { openEventReader } from './event-log.js';
@@ -63,6 +64,7 @@ async function carryOut({ request, order, about }: ToWorker & { type: 'order' })
 /** The thread ends by itself once nothing of it is open. */
 async function stop(): Promise<void> {
   await runner.stop();
+  stopTidying();
   clearInterval(signOfLife);
   clearTimeout(progressDue);
   tellProgress();
@@ -83,5 +85,6 @@ function growAuditTrail(auditSettings: AuditSettings, auditPort: MessagePort): v
 }
 
 const signOfLife = setInterval(tellProgress, SIGN_OF_LIFE_MS);
+const stopTidying = tidyAtRest();
 runner.start();
 if (beside) growAuditTrail(beside.settings as AuditSettings, beside.port);

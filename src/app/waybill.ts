@@ -7,6 +7,7 @@ import { CommandExecutor } from '../commands/executor.js';
 import { Inboxes } from '../commands/inboxes.js';
 import type { Config } from '../platform/config.js';
 import { adminKey } from '../platform/data-directory.js';
+import { tidyAtRest } from '../platform/tidy-at-rest.js';
 import { version } from '../platform/version.js';
 import { Engine } from '../sagas/engine.js';
 import { StatusWebhooks } from '../sagas/status-webhooks.js';
@@ -99,6 +100,7 @@ export class Waybill {
     const url = await listen(app, config);
     engine.start();
     statusWebhooks.start();
+    closings.push(tidyAtRest());
     return new Waybill(url, directory.path, isNew ? key : undefined, closings);
   }
 }

@@ -32,7 +32,6 @@ export function programOf(env: Environment): Command {
     .alias('serve')
     .description('run Waybill: event log, PostgreSQL, API and delivery engine (settings: see README, WAYBILL_CONFIG)')
     .action(async () => {
-      // Only who starts it waits until all of Waybill is loaded.
       const { start } = await import('./start.js');
       await start(env);
     });

@@ -1,4 +1,4 @@
-import { Waybill } from '../app/waybill.js';
+import type { Waybill } from '../app/waybill.js';
 import { type Environment, loadConfig } from '../platform/config.js';
 import { createLogger } from '../platform/logger.js';
 
@@ -11,6 +11,8 @@ export async function start(env: Environment): Promise<void> {
   const logger = createLogger({ level: config.logLevel });
   // Before anything is started: a signal that comes while it starts must not leave half of it behind.
   const signalled = firstSignal();
+  // Who has written a setting wrongly need not wait until all of Waybill is loaded.
+  const { Waybill } = await import('../app/waybill.js');
   const waybill = await Waybill.start(config, logger);
   process.stdout.write(welcome(waybill, config.adminKey !== undefined));
 

@@ -22,7 +22,7 @@ export interface ProcessLock {
 const O_EXLOCK = 0x20;
 
 /** How long a refused start looks for the holder's pid, which is written just after the lock is taken. */
-const HOLDER_UNKNOWN_MS = 500;
+const HOLDER_UNKNOWN_MS = 2_000;
 
 /**
  * @param file made if missing and never deleted: a deleted lock file could be locked twice

@@ -188,7 +188,9 @@ describe('a message to a browser', () => {
       (await waybill.ask<{ destination: object }>(`{ destination(id: "${id}") { enabled } }`)).destination;
     await expect.poll(enabled, { timeout: 20_000 }).toEqual({ enabled: false });
 
-    await api.until((await api.request({ to: [{ channel: 'WEB_PUSH', address }], content })).id, 'FAILED');
+    const { id: gone } = await api.request({ to: [{ channel: 'WEB_PUSH', address }], content });
+    await api.until(gone, 'FAILED');
+    await expect.poll(suppressions).toContainEqual(expect.objectContaining({ channel: 'WEB_PUSH', deliveryId: gone }));
     // However the browser writes it, it is the same subscription.
     const respelled = JSON.stringify({ keys: service.subscription.keys, endpoint: service.subscription.endpoint });
     const again = api.request({ to: [{ channel: 'WEB_PUSH', address: respelled }], content });

@@ -248,9 +248,10 @@ describe('a delivery', () => {
   });
 
   it('waits for its time, and can be cancelled before it', async () => {
-    const scheduledAt = new Date(Date.now() + 700).toISOString();
+    const scheduledAt = new Date(Date.now() + 3_000).toISOString();
     const scheduled = await api.request({ to: [toReceiver('/scheduled')], scheduledAt });
-    const cancelled = await api.request({ to: [toReceiver('/cancelled')], scheduledAt });
+    const later = new Date(Date.now() + 3_600_000).toISOString();
+    const cancelled = await api.request({ to: [toReceiver('/cancelled')], scheduledAt: later });
     expect(scheduled).toMatchObject({ status: 'HELD', holds: [{ reason: 'schedule', until: scheduledAt }] });
     expect((await api.act('cancelDelivery', { id: cancelled.id, reason: 'changed my mind' })).status).toBe('CANCELLED');
     await api.until(scheduled.id, 'DELIVERED');
@@ -263,7 +264,7 @@ describe('a delivery', () => {
 
   it('expires when it was not delivered in time', async () => {
     const dead = `http://127.0.0.1:${await unusedPort()}/`;
-    const expiresAt = new Date(Date.now() + 500).toISOString();
+    const expiresAt = new Date(Date.now() + 3_000).toISOString();
     const { id } = await api.request({ to: [{ channel: 'WEBHOOK', address: dead }], expiresAt });
     const expired = await api.until(id, 'EXPIRED');
     expect(expired.legs).toMatchObject([{ status: 'EXPIRED' }]);

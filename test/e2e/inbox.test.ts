@@ -153,33 +153,33 @@ describe('an inbox', () => {
     await expect(others).rejects.toThrow('NOT_FOUND');
     for (const mutation of ['markInboxRead', 'markInboxRead', 'markInboxUnread', 'markInboxRead'])
       await as(lou, `mutation ($ids: [ID!]!) { ${mutation}(ids: $ids) }`, { ids });
-    const told = await waybill.ask<{
-      delivery: { status: string; history: { type: string }[]; legs: { engagement: { opens: number } | null }[] };
-    }>(
-      'query ($id: ID!) { delivery(id: $id) { status history { type } legs { engagement { opens firstOpenedAt } } } }',
-      {
-        id,
-      },
-    );
-    expect(told.delivery.history.filter(({ type }) => type === 'Opened')).toHaveLength(1);
-    expect(told.delivery).toMatchObject({ status: 'DELIVERED' });
-    // The read model follows within its bound.
-    const opens = async () =>
-      (
-        await waybill.ask<typeof told>('query ($id: ID!) { delivery(id: $id) { legs { engagement { opens } } } }', {
-          id,
-        })
-      ).delivery.legs;
-    await expect.poll(opens, { timeout: 20_000 }).toEqual([{ engagement: { opens: 1 } }]);
+    // The read model follows within its bound, as these were another's writes.
+    interface Told {
+      readonly delivery: { readonly legs: readonly { readonly engagement: { readonly opens: number } | null }[] };
+    }
+    const legs = async () =>
+      (await waybill.ask<Told>('query ($id: ID!) { delivery(id: $id) { legs { engagement { opens } } } }', { id }))
+        .delivery.legs;
+    await expect.poll(legs).toEqual([{ engagement: { opens: 1 } }]);
+    const told = await api.delivery(id);
+    expect(told.history.filter(({ type }) => type === 'Opened')).toHaveLength(1);
+    expect(told).toMatchObject({ status: 'DELIVERED' });
   });
 
   it('goes on from a cursor: nothing is missed and nothing told twice, by queries and by subscriptions', async () => {
     const cid = await tokenFor('cid');
     for (const text of ['1', '2', '3']) await told('cid', text);
-    const { cursor, messages } = await inboxOf(cid);
+    const { messages } = await inboxOf(cid);
     expect(messages.map(({ text }) => text)).toEqual(['3', '2', '1']);
     const [newest, , oldest] = messages as [Message, Message, Message];
-    expect(await inboxOf(cid, { after: cursor })).toMatchObject({ messages: [], cursor });
+    // A cursor never promises more than was read: what is shown can be newer for a moment, and is told again then.
+    let { cursor } = await inboxOf(cid);
+    const later = async () => {
+      const page = await inboxOf(cid, { after: cursor });
+      ({ cursor } = page);
+      return page.messages;
+    };
+    await expect.poll(later).toEqual([]);
     const older = await inboxOf(cid, { before: (newest as unknown as { place: string }).place, first: 1 });
     expect([older.messages.map(({ text }) => text), older.hasMore]).toEqual([['2'], true]);
 
@@ -226,7 +226,7 @@ describe('an inbox', () => {
   });
 
   it('closes with its token', async () => {
-    const token = await tokenFor('hal', 3);
+    const token = await tokenFor('hal', 8);
     const subscription = listening(token);
     await subscription.begun;
     const isRefused = () =>
@@ -239,9 +239,9 @@ describe('an inbox', () => {
   });
 
   it('forgets a person who is erased', async () => {
-    for (const text of ['one', 'between us']) await told('ivy', text);
-    const ivy = await tokenFor('ivy');
-    const who = `organizationId: "${ORGANIZATION}", recipient: { channel: IN_APP, address: "ivy" }`;
+    for (const text of ['one', 'between us']) await told('ivy of ward 4', text);
+    const ivy = await tokenFor('ivy of ward 4');
+    const who = `organizationId: "${ORGANIZATION}", recipient: { channel: IN_APP, address: "ivy of ward 4" }`;
     const held = async (args = '') =>
       (
         await waybill.ask<{ subjectReport: { subject: string; inboxMessages: { messages: Message[] } } }>(
@@ -270,7 +270,7 @@ describe('an inbox', () => {
     await waybill.ask(ERASE);
     const erased = { title: null, text: '[erased]', data: null };
     expect((await inboxOf(ivy)).messages).toMatchObject([erased, erased]);
-    expect(JSON.stringify(await held()) + (await exported())).not.toMatch(/between us|ivy/);
+    expect(JSON.stringify(await held()) + (await exported())).not.toMatch(/between us|ivy of/);
   });
 });
 

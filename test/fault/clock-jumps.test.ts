@@ -13,7 +13,7 @@ import { startWebhookReceiver, type WebhookReceiver } from '../support/peers/web
  */
 const TEN_MINUTES_MS = 600_000;
 /** Until what is scheduled before a jump is due. */
-const AHEAD_MS = 5_000;
+const AHEAD_MS = 10_000;
 /** Before the first due time by our own clock, which is not the one that Waybill's timers follow. */
 const EARLY_MS = 250;
 const DELIVERIES = 32;

@@ -35,10 +35,9 @@ test('a replay makes no command and no call', { timeout: 240_000 }, async () => 
   );
   const to = [{ destinationId: destination.id }];
   const request = async (input: object) => (await client(running).request({ to, ...input })).id;
-  const soon = new Date(Date.now() + 1_500).toISOString();
   const ends: Record<string, string> = {
     [await request({})]: 'DELIVERED',
-    [await request({ scheduledAt: soon })]: 'DELIVERED',
+    [await request({ scheduledAt: new Date(Date.now() + 3_000).toISOString() })]: 'DELIVERED',
     [await request({ content: { text: 'refuse me' } })]: 'FAILED',
   };
   const approved = await request({ approval: { approvers: ['admin'] } });

@@ -48,7 +48,7 @@ const PLANTED = {
   bounceReason: `550 mailbox of Bert Planted-${tag} is full`,
   echoedAddress: `echo.${tag}@patients.example`,
   sendGridKey: `SG.planted-${tag}.${randomBytes(24).toString('base64url')}`,
-  phone: `+1415555${randomInt(1_000, 9_999)}`,
+  phone: `+1415555${randomInt(3_000, 9_999)}`,
   city: `Plantedville-${tag}`,
   inbox: `user-of-${tag}`,
   inboxText: `in the app ${tag} only`,

@@ -77,8 +77,7 @@ export class DocumentSession {
 
   #adapted(command: string): string {
     return command
-      .replaceAll('3000', String(this.ports.api))
-      .replaceAll('4000', String(this.ports.hook))
+      .replaceAll(/3000|4000/g, (port) => String(port === '3000' ? this.ports.api : this.ports.hook))
       .replace('npm start', `node '${join(REPOSITORY, 'bin/waybill.mjs')}' start`)
       .replaceAll('node bin/', `node ${REPOSITORY}/bin/`)
       .replaceAll('node docs/', `node ${REPOSITORY}/docs/`);

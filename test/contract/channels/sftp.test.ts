@@ -1,11 +1,10 @@
-import { spawnSync } from 'node:child_process';
 import { gunzipSync } from 'node:zlib';
 import { decrypt, generateKey, readMessage, readPrivateKey } from 'openpgp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SftpAdapter } from '../../../src/channels/adapters/sftp.js';
 import { Egress } from '../../../src/channels/net/egress.js';
 import type { Content, JsonObject } from '../../../src/domain/vocabulary.js';
-import { startOpenSsh } from '../../support/peers/openssh.js';
+import { hasSshd, startOpenSsh } from '../../support/peers/openssh.js';
 import { type SftpReaction, type SftpServerPeer, startSftpServer } from '../../support/peers/sftp-server.js';
 import { sshKeys } from '../../support/peers/ssh-keys.js';
 import { type Behaviour, conforms, LOOPBACK, messageOf, options } from './conformance.js';
@@ -235,7 +234,6 @@ describe('sftp', () => {
     expect(other.problems[0]?.problem).toContain(peer.fingerprint);
   });
 
-  const hasSshd = spawnSync('/usr/sbin/sshd', ['-V']).error === undefined;
   it.runIf(hasSshd)('is stored by OpenSSH, renamed atomically over what is there', async () => {
     const sshd = await startOpenSsh();
     try {

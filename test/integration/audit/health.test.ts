@@ -83,7 +83,7 @@ it('a new signing key is tied to the old one by a checkpoint that both sign', as
   await keys.rotate();
   const both = signers(await checkpoint());
   expect(both).toEqual([before, expect.not.stringMatching(before as string)]);
-  expect(await readFile(world.keyFile, 'utf8')).not.toBe(old);
+  await expect.poll(() => readFile(world.keyFile, 'utf8'), POLL).not.toBe(old);
   expect(signers(await checkpoint())).toEqual([both[1]]);
   await instance.stop();
   expect(await world.auditor('published').verify()).toMatchObject({ ok: true, entries: 900 });

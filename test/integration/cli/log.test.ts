@@ -163,7 +163,7 @@ describe('with a Waybill', () => {
     waybill = await start();
     await expect.poll(() => waybill.ask(COUNT), { timeout: 10_000 }).toEqual({ deliveries: { totalCount: 1 } });
     await client(waybill).request(held);
-    expect(await waybill.ask(COUNT)).toEqual({ deliveries: { totalCount: 2 } });
+    await expect.poll(() => waybill.ask(COUNT)).toEqual({ deliveries: { totalCount: 2 } });
     await waybill.stop();
     expect(Number((await json('stats')).head)).toBeGreaterThan(Number(head));
 

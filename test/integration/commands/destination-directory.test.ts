@@ -95,11 +95,11 @@ describe('a directory that follows the log', () => {
     directory.follow(side.log, await side.log.head(), stop.signal);
     const [before, untouched] = [await directory.find(id), await directory.find(other)];
     await move(id, '2');
-    await vi.waitFor(() => expect(directory.peek(id)).not.toBe(before));
+    await expect.poll(() => directory.peek(id)).not.toBe(before);
     expect(await urlOf(id)).toBe('https://a.example/2');
     expect(directory.peek(other)).toBe(untouched);
     await side.destinations.delete(id, ada, mayAccess);
-    await vi.waitFor(() => expect(directory.peek(id)).toBeUndefined());
+    await expect.poll(() => directory.peek(id)).toBeUndefined();
     expect(await directory.find(id)).toBeUndefined();
     stop.abort();
     await directory.stopped();
@@ -112,7 +112,7 @@ describe('a directory that follows the log', () => {
     directory.follow(reader, await reader.head(), stop.signal);
     const before = await directory.find(id);
     await side.destinations.note(id, { type: 'DisableDestination', reason: 'HTTP_410' });
-    await vi.waitFor(() => expect(directory.peek(id)).not.toBe(before));
+    await expect.poll(() => directory.peek(id)).not.toBe(before);
     expect((await directory.find(id))?.disabled).toBe('HTTP_410');
     stop.abort();
     await directory.stopped();

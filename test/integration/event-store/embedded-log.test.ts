@@ -62,7 +62,7 @@ describe('closing', () => {
     expect(await log.head()).toBe(50n);
   });
 
-  it('ends subscriptions, though nobody has aborted them', { timeout: 3_000 }, async () => {
+  it('ends subscriptions, though nobody has aborted them', async () => {
     const { next, stop } = subscription(log);
     try {
       await next();

@@ -44,7 +44,8 @@ it('keeps the read models up to date from a thread of its own', async () => {
   const { id } = await host.orders.rebuild('deliveries');
   for await (const [rebuild] of rebuilds) if (rebuild?.id === id && rebuild.state === 'done') break;
   await expect(host.orders.rebuild('nonsense')).rejects.toMatchObject({ name: 'UnknownProjection' });
-  expect((await host.status()).map(({ state }) => state)).toEqual(projections.map(() => 'running'));
+  const states = async () => (await host.status()).map(({ state }) => state);
+  await expect.poll(states).toEqual(projections.map(() => 'running'));
   await host.stop();
 });
 

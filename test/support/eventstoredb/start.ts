@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { unusedPort } from '../peers/http-peer.js';
 
 export interface EventStoreOptions {
   /** Folder of its log; one of its own by default, which `stop` removes. */
@@ -43,7 +44,8 @@ const START_TIMEOUT_MS = 120_000;
  */
 export async function startEventStore(options: EventStoreOptions = {}): Promise<EventStoreProcess> {
   const path = options.path ?? (await mkdtemp(join(tmpdir(), 'waybill-eventstore-')));
-  let { child, port } = await launch({ ...options, path });
+  // One that is given out for port 0 could be somebody else's by the time it is started again.
+  let { child, port } = await launch({ ...options, path, port: options.port ?? (await unusedPort()) });
   const end = async (signal: NodeJS.Signals): Promise<number | null> => {
     const exited = child.exitCode === null && child.signalCode === null && once(child, 'exit');
     child.kill(signal);

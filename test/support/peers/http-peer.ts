@@ -1,5 +1,7 @@
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createNetServer, type Socket } from 'node:net';
 
 /** What the HTTP peers have in common: they record each request, answer it, and close without waiting for anyone. */
 
@@ -83,9 +85,18 @@ function answer(response: ServerResponse, { status = 200, headers = {}, body = '
   response.end(json ? JSON.stringify(body) : body);
 }
 
-/** A port of 127.0.0.1 on which nobody listens: one that was free a moment ago. */
+/** A port of 127.0.0.1 on which nobody listens, of those that the system gives to nobody by itself. */
 export async function unusedPort(): Promise<number> {
-  const peer = await startHttpPeer(() => 'drop');
-  await peer.close();
-  return peer.port;
+  for (;;) {
+    const port = randomInt(10_000, 32_000);
+    const server = createNetServer().listen(port, '127.0.0.1');
+    const isFree = await Promise.race([
+      once(server, 'listening').then(() => true),
+      once(server, 'error').then(() => false),
+    ]);
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join, relative } from 'node:path';
@@ -16,6 +17,11 @@ export interface OpenSsh {
   stored(): Promise<{ path: string; text: string; mode: number }[]>;
   close(): Promise<void>;
 }
+
+const SSHD = '/usr/sbin/sshd';
+
+/** `.ci/run` installs it where it can. */
+export const hasSshd = existsSync(SSHD);
 
 /** OpenSSH's own server on 127.0.0.1, for the account that runs the tests. */
 export async function startOpenSsh(): Promise<OpenSsh> {
@@ -42,13 +48,14 @@ export async function startOpenSsh(): Promise<OpenSsh> {
   ];
   await writeFile(join(keys, 'config'), `${lines.join('\n')}\n`);
   if (userInfo().uid === 0) await mkdir('/run/sshd', { recursive: true });
-  const sshd: ChildProcess = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', join(keys, 'config')], { stdio: 'pipe' });
+  const sshd: ChildProcess = spawn(SSHD, ['-D', '-e', '-f', join(keys, 'config')], { stdio: 'pipe' });
   await new Promise<void>((resolve, reject) => {
     let log = '';
     sshd.stderr?.on('data', (chunk: Buffer) => {
       log += chunk;
       if (log.includes('Server listening')) resolve();
     });
+    sshd.once('error', reject);
     sshd.once('exit', (code) => reject(new Error(`sshd ended with ${code}: ${log}`)));
   });
   const key = ssh2.utils.parseKey(host.private);
