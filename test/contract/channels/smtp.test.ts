@@ -239,7 +239,7 @@ describe('smtp', () => {
     await start();
     await send();
     peer.dropConnections();
-    await vi.waitFor(() => expect(peer.connections().open).toBe(0));
+    await expect.poll(() => peer.connections().open).toBe(0);
     expect(await send()).toMatchObject({ kind: 'accepted' });
     expect(peer.received).toHaveLength(2);
   });
@@ -273,9 +273,9 @@ describe('smtp', () => {
       hosts.map((host) => busy.send(messageOf(configOf({ host }), content), options())),
     );
     expect(outcomes.every(({ kind }) => kind === 'accepted')).toBe(true);
-    await vi.waitFor(() => expect(peer.connections()).toEqual({ opened: 70, open: 64 }));
+    await expect.poll(() => peer.connections()).toEqual({ opened: 70, open: 64 });
     busy.close();
-    await vi.waitFor(() => expect(peer.connections().open).toBe(0));
+    await expect.poll(() => peer.connections().open).toBe(0);
     await everywhere.close();
   });
 
@@ -286,14 +286,14 @@ describe('smtp', () => {
     peer.onMessage = reached;
     const controller = new AbortController();
     const stopped = adapter.send(messageOf(configOf(), content), options(controller.signal));
-    await vi.waitFor(() => expect(reached).toHaveBeenCalled());
+    await expect.poll(() => reached).toHaveBeenCalled();
     controller.abort();
     await stopped;
-    await vi.waitFor(() => expect(peer.connections().open).toBe(0));
+    await expect.poll(() => peer.connections().open).toBe(0);
     peer.onMessage = () => undefined;
     await send();
     adapter.close();
-    await vi.waitFor(() => expect(peer.connections().open).toBe(0));
+    await expect.poll(() => peer.connections().open).toBe(0);
   });
 
   describe('with TLS', () => {

@@ -1,5 +1,5 @@
 import { Webhook } from 'standardwebhooks';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebhookAdapter } from '../../../src/channels/adapters/webhook.js';
 import { Egress } from '../../../src/channels/net/egress.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
@@ -157,13 +157,12 @@ describe('webhook', () => {
   });
 
   it('reads Retry-After as an HTTP date', async () => {
-    receiver.respond = () => ({
-      status: 503,
-      headers: { 'retry-after': new Date(Date.now() + 60_000).toUTCString() },
-    });
-    const outcome = await send();
+    const now = new Date();
+    const inAMinute = new Date(now.getTime() + 60_000).toUTCString(); // in whole seconds
+    receiver.respond = () => ({ status: 503, headers: { 'retry-after': inAMinute } });
+    const outcome = await adapter.send(messageOf({ url: receiver.url }, content), { ...options(), now });
     const wait = outcome.kind === 'rejected' ? outcome.retryAfterMs : undefined;
-    expect(wait).toBeGreaterThan(58_000);
+    expect(wait).toBeGreaterThan(59_000);
     expect(wait).toBeLessThanOrEqual(60_000);
   });
 
@@ -204,12 +203,12 @@ describe('webhook', () => {
       new WebhookAdapter(slow, 'Waybill/test').send(messageOf(config, { subject: name }), options(signal));
     const controller = new AbortController();
     const givenUp = sendSlowly(controller.signal, 'given up');
-    await vi.waitFor(() => expect(lookups).toHaveLength(1));
+    await expect.poll(() => lookups).toHaveLength(1);
     controller.abort();
     expect(await givenUp).toMatchObject({ category: 'NETWORK', code: 'ABORTED' });
     expect(await givenUp).not.toHaveProperty('inDoubt');
     lookups[0]?.();
-    await vi.waitFor(() => expect(receiver.connections()).toBe(1));
+    await expect.poll(() => receiver.connections()).toBe(1);
     const wanted = sendSlowly(new AbortController().signal, 'wanted');
     lookups[1]?.();
     expect(await wanted).toMatchObject({ kind: 'accepted' });
