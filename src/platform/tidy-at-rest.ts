@@ -7,6 +7,8 @@ const BUSY_AT_MOST = 0.1;
 const LOOK_EVERY_MS = 5_000;
 /** What a heap has grown since it was last tidied, before it is worth a pause of tens of milliseconds. */
 const WORTHWHILE_BYTES = 32 * 2 ** 20;
+/** The room for what is new is given back only once little has been allocated for a while, which is not yet so at first. */
+const ROUNDS = 3;
 
 type Collect = (how: { type: 'major'; execution: 'async'; flavor: 'last-resort' }) => Promise<void>;
 
@@ -18,12 +20,15 @@ type Collect = (how: { type: 'major'; execution: 'async'; flavor: 'last-resort' 
  */
 export function tidyAtRest(): () => void {
   let tidied = heapBytes();
+  let owed = 0;
   let before = performance.eventLoopUtilization();
   const look = async () => {
     const now = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(now, before);
     before = now;
-    if (utilization > BUSY_AT_MOST || heapBytes() < tidied + WORTHWHILE_BYTES) return;
+    if (heapBytes() > tidied + WORTHWHILE_BYTES) owed = ROUNDS;
+    if (utilization > BUSY_AT_MOST || owed === 0) return;
+    owed--;
     await collector()({ type: 'major', execution: 'async', flavor: 'last-resort' });
     tidied = heapBytes();
   };
