@@ -35,7 +35,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'eventstoredb',
-          include: ['test/e2e/{api,delivery,exports,start}.test.ts', 'test/security/leaks.test.ts'],
+          include: ['test/e2e/{api,delivery,exports}.test.ts', 'test/security/leaks.test.ts'],
           env: { WAYBILL_TEST_LOG: 'eventstoredb' },
         },
       },

@@ -6,7 +6,7 @@ import type { DeliveryEvent } from '../src/domain/delivery-events.js';
 import { EventCodec } from '../src/event-store/codec.js';
 import { EmbeddedLog } from '../src/event-store/embedded-log.js';
 import { openDatabase } from '../src/platform/database.js';
-import { ProjectionRunner } from '../src/projections/runner/runner.js';
+import { ProjectionRunner } from '../src/projections/runner/projection-runner.js';
 import { testDatabase } from '../test/support/postgres.js';
 
 /**

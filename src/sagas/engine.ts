@@ -1,27 +1,21 @@
 import { setMaxListeners } from 'node:events';
-import { derivedId } from '../commands/ids.js';
-import type { DeliveryCommand } from '../domain/delivery-commands.js';
-import type { DeliveryState } from '../domain/delivery-state.js';
-import { isClosed } from '../domain/delivery-status.js';
 import type { EventCodec } from '../event-store/codec.js';
-import { type EventReader, LogUnavailable } from '../event-store/event-store.js';
+import { type EventReader } from '../event-store/event-store.js';
 import type { Among, Suppress } from './addressees.js';
 import { Attempts, type Complete } from './attempt.js';
 import type { OpenFile } from './attempt-files.js';
 import { Checkpointer } from './checkpointer.js';
 import { Decisions, type SendOrder } from './decisions.js';
-import { isOver, type Reaction, react } from './delivery-process.js';
 import { Dependencies } from './dependencies.js';
 import { Dispatcher, type PoolOptions } from './dispatcher.js';
-import { type Doubt, Doubts, type Unanswered } from './doubts.js';
+import { Doubts } from './doubts.js';
 import type { EngineLog } from './engine-log.js';
 import { type EngineStore, partitionOf } from './engine-store.js';
 import type { GateOptions, GatesParts } from './gates.js';
 import { Leases } from './leases.js';
-import { pause } from './pause.js';
 import { ProcessLoader } from './process-loader.js';
-import { type Process, ProcessTable } from './process-table.js';
-import type { Pass } from './route-gate.js';
+import { ProcessTable } from './process-table.js';
+import { Reactions } from './reactions.js';
 import { Suspensions } from './suspensions.js';
 import type { Targets } from './targets.js';
 import type { Tenure } from './tenure.js';
@@ -29,10 +23,6 @@ import { type EngineState, Tenures } from './tenures.js';
 import { WakeQueue } from './wake-queue.js';
 
 const STREAMS = 'delivery-';
-/** Between two tries of what follows from a state while the log cannot be read. */
-const REACT_AGAIN_MS = 1_000;
-/** Between two looks at a lease that has to be renewed first. */
-const LOOK_AT_LEASE_MS = 250;
 /** With more in memory than this, folding waits until what is far away is stored and gone. */
 const MOST_WHILE_FOLDING = 50_000;
 /** An organization's part of what may be under way, as of the places in a bulkhead. */
@@ -91,7 +81,6 @@ export class Engine {
   readonly #dispatcher: Dispatcher;
   readonly #attempts: Attempts;
   readonly #decisions: Decisions;
-  readonly #doubts: Doubts;
   readonly #suspensions: Suspensions;
   readonly #leases: Leases;
   readonly #tenures: Tenures;
@@ -99,8 +88,7 @@ export class Engine {
   readonly #dependencies: Dependencies;
   readonly #wake: WakeQueue;
   readonly #checkpointer: Checkpointer;
-  /** What would have acted while the leases were in doubt. */
-  readonly #deferred = new Set<Process>();
+  readonly #reactions: Reactions;
   readonly #stop = new AbortController();
 
   constructor(parts: EngineParts, options: EngineOptions) {
@@ -135,7 +123,7 @@ export class Engine {
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
       disableDestination: parts.disableDestination,
       hasOtherProvider: (leg, tried) => this.#dispatcher.gates.hasOther(leg, tried),
-      now: () => this.#now(),
+      now: () => this.#leases.clock.now(),
       onBug: (error, deliveryId) => parts.log.error('a channel adapter threw', { deliveryId, err: error }),
       ...(parts.suppressed && { suppressed: parts.suppressed }),
       ...(parts.suppress && { suppress: parts.suppress }),
@@ -143,7 +131,7 @@ export class Engine {
       complete,
       openFile,
     });
-    this.#doubts = new Doubts({
+    const doubts = new Doubts({
       targets: parts.targets,
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
       nowMs: () => this.#leases.clock.nowMs(),
@@ -162,7 +150,7 @@ export class Engine {
         onRecovered: (process) => {
           // What it waits for may have ended while nobody could tell it.
           this.#dependencies.forget(process);
-          this.#recover(process);
+          this.#reactions.recover(process);
         },
       },
       options.tryAgainAfterMs,
@@ -183,9 +171,23 @@ export class Engine {
       stateOf: (id) => this.#loader.stateOf(id),
       decide: (id, command, commandId) => this.#decisions.store(id, command, commandId),
       order: parts.order,
-      inBackground: (id, work) => this.#inBackground(id, work),
-      drop: (process) => void this.#drop(process),
-      now: () => this.#now(),
+      inBackground: (id, work) => this.#reactions.inBackground(id, work),
+      drop: (process) => void this.#reactions.drop(process),
+      now: () => this.#leases.clock.now(),
+    });
+    this.#reactions = new Reactions({
+      processes: this.#processes,
+      leases: this.#leases,
+      dispatcher: this.#dispatcher,
+      attempts: this.#attempts,
+      decisions: this.#decisions,
+      doubts,
+      suspensions: this.#suspensions,
+      dependencies: this.#dependencies,
+      wake: this.#wake,
+      isLive: (partition) => this.#tenures.isLive(partition),
+      log: parts.log,
+      stopped: this.#stop.signal,
     });
     this.#tenures = new Tenures({
       streams: STREAMS,
@@ -197,7 +199,7 @@ export class Engine {
       save: () => this.#checkpointer.save(),
       open: (partitions) => this.#checkpointer.open(partitions),
       fold: (events, tenure) => this.#loader.fold(events, tenure),
-      onFolded: (process, { isLive }) => (isLive ? this.#act(process) : this.#note(process)),
+      onFolded: (process, { isLive }) => (isLive ? this.#reactions.act(process) : this.#reactions.note(process)),
       hasTooMuch: () => this.#processes.size > MOST_WHILE_FOLDING,
       onLive: (tenure) => this.#goLive(tenure),
       onShare: (partOfAll) => {
@@ -218,8 +220,8 @@ export class Engine {
       onThrown: (process, error) => this.#suspensions.thrown(process, error),
       onStored: (process) => this.#dependencies.lookAgain(process),
       onAwaited: (waiter, dependency) =>
-        this.#inBackground(waiter, () => this.#dependencies.tellElsewhere(waiter, dependency)),
-      onRenewed: () => this.#actOnDeferred(),
+        this.#reactions.inBackground(waiter, () => this.#dependencies.tellElsewhere(waiter, dependency)),
+      onRenewed: () => this.#reactions.actOnDeferred(),
       onLost: (partitions) => this.#tenures.lose(partitions),
       onEmptied: () => this.#foldAnew(),
     });
@@ -259,8 +261,8 @@ export class Engine {
   async reconsider(subject: string): Promise<void> {
     for (const process of this.#processes.concerning(subject)) {
       if (!(await this.#loader.reload(process))) continue;
-      this.#callOff(process);
-      if (this.#tenures.isLive(process.partition)) this.#act(process);
+      this.#reactions.callOff(process);
+      this.#reactions.recover(process);
     }
   }
 
@@ -302,7 +304,7 @@ export class Engine {
   #letGo(partitions: ReadonlySet<number>): ReadonlySet<number> {
     const free = new Set(partitions);
     for (const process of this.#processes.of(partitions)) {
-      this.#callOff(process);
+      this.#reactions.callOff(process);
       if (process.busy.size > 0) free.delete(process.partition);
     }
     return free;
@@ -310,10 +312,10 @@ export class Engine {
 
   #lose(partitions: ReadonlySet<number>): void {
     for (const process of this.#processes.of(partitions)) {
-      this.#callOff(process);
+      this.#reactions.callOff(process);
       this.#processes.remove(process);
       this.#suspensions.forget(process);
-      this.#deferred.delete(process);
+      this.#reactions.forget(process);
       this.#wake.delete(process.id);
     }
   }
@@ -321,33 +323,7 @@ export class Engine {
   #goLive({ partitions, position }: Tenure): void {
     const processes = this.#processes.of(partitions);
     this.#parts.log.info('engine runs', { open: processes.length, position: position.toString() });
-    for (const process of processes) this.#act(process);
-  }
-
-  /**
-   * An attempt without an outcome that no running process makes: its provider may or may not have had the call. Found
-   * at a take-over, and later when the former owner's words reach the log late.
-   */
-  #declareDoubts(process: Process, state: Exclude<DeliveryState, { tag: 'absent' }>): void {
-    const { id, busy } = process;
-    for (const leg of state.legs) {
-      if (leg.progress.tag !== 'attempting' || busy.has(leg.leg)) continue;
-      busy.add(leg.leg);
-      const doubt = { deliveryId: id, state, leg, attempt: leg.progress.attempt };
-      void this.#inBackground(id, () => this.#settleDoubt(process, doubt));
-    }
-  }
-
-  async #settleDoubt(process: Process, doubt: Doubt): Promise<void> {
-    // What was stored frees the leg when it is folded.
-    if (await this.#doubts.settle(doubt)) return;
-    process.busy.delete(doubt.leg.leg);
-    if (!this.#stop.signal.aborted && this.#processes.get(process.id) === process) this.#recover(process);
-  }
-
-  /** From outside the flow of events. */
-  #recover(process: Process): void {
-    if (this.#tenures.isLive(process.partition)) this.#act(process);
+    for (const process of processes) this.#reactions.act(process);
   }
 
   /** Into memory, and where the engine acts, into action. */
@@ -355,7 +331,7 @@ export class Engine {
     for (const id of ids) {
       if (!this.#isOurs(id)) continue;
       // Also what is in memory already: it may have been read only to see whether it had ended.
-      this.#recover(this.#processes.get(id) ?? (await this.#loader.load(id)));
+      this.#reactions.recover(this.#processes.get(id) ?? (await this.#loader.load(id)));
     }
   }
 
@@ -363,162 +339,11 @@ export class Engine {
     for (const id of ids) {
       const process = this.#processes.get(id);
       if (process?.trouble) void this.#suspensions.tryAgain(process);
-      else if (process) this.#act(process);
+      else if (process) this.#reactions.act(process);
     }
-  }
-
-  #actOnDeferred(): void {
-    if (this.#deferred.size === 0) return;
-    const deferred = [...this.#deferred];
-    this.#deferred.clear();
-    for (const process of deferred) this.#act(process);
-  }
-
-  /** Where the head is not reached yet nothing is begun; those that wait elsewhere for its end are not to miss it. */
-  #note(process: Process): void {
-    if (!process.trouble) this.#dependencies.tell(process);
-    this.#drop(process);
-  }
-
-  #act(process: Process): void {
-    const { id, state, busy, partition } = process;
-    if (process.trouble || state.tag === 'absent' || this.#stop.signal.aborted) return;
-    // Lost meanwhile, and perhaps taken again: there is another process for it then.
-    if (this.#processes.get(id) !== process) return;
-    // It may have ended although nothing may begin here any more, and others wait here for that.
-    this.#dependencies.tell(process);
-    if (!this.#leases.isOpen(partition)) {
-      if (this.#leases.has(partition)) this.#deferred.add(process);
-      return;
-    }
-    if (this.#drop(process)) return;
-    if (process.revision < process.decided) return;
-
-    this.#declareDoubts(process, state);
-    const reaction = this.#reactionOf(process);
-    if (!reaction) return;
-    if (reaction.wakeAt === undefined) this.#wake.delete(id);
-    else this.#wake.set(id, Date.parse(reaction.wakeAt));
-    for (const dependency of reaction.awaits) this.#dependencies.awaitEnd(id, dependency);
-    for (const leg of reaction.attempts) {
-      busy.add(leg.leg);
-      const waiting = this.#dispatcher.add(state, leg, (pass) => this.#attempt(process, leg.leg, pass));
-      if (!waiting.lane) continue;
-      process.queued ??= new Map();
-      process.queued.set(leg.leg, waiting);
-    }
-    if (reaction.commands.length > 0 && !process.deciding)
-      void this.#inBackground(id, () => this.#carryOut(process, reaction.commands));
-  }
-
-  /** Undefined when its state makes the process manager throw: one delivery's trouble is not to be everybody's. */
-  #reactionOf(process: Process): Reaction | undefined {
-    try {
-      if (process.state.tag !== 'absent' && this.#isExpired(process.state)) this.#callOff(process);
-      return react(process.state, this.#now(), (leg) => process.busy.has(leg));
-    } catch (error) {
-      this.#suspensions.thrown(process, error);
-      return undefined;
-    }
-  }
-
-  /** Lets go of a delivery that has ended. One with a row stays until the checkpoint has deleted that. */
-  #drop(process: Process): boolean {
-    const { id, state, busy, stored } = process;
-    if (process.trouble || state.tag === 'absent' || !isClosed(state)) return false;
-    this.#callOff(process);
-    if (busy.size > 0 || !isOver(state)) return false;
-    this.#wake.delete(id);
-    this.#dependencies.forget(process);
-    // Whoever waits for it elsewhere is told with the next checkpoint.
-    if (!stored && !process.hasTroubleRow && this.#leases.hasAll()) this.#processes.remove(process);
-    // When an attempt has ended without an outcome, nothing else tells the checkpoint.
-    else this.#processes.touch(process);
-    return true;
-  }
-
-  /** What only waits for its turn is not going to happen. */
-  #callOff({ queued, busy }: Process): void {
-    if (!queued) return;
-    for (const [leg, waiting] of queued) if (this.#dispatcher.withdraw(waiting)) busy.delete(leg);
-    queued.clear();
-  }
-
-  async #attempt(process: Process, number: number, pass: Pass): Promise<void> {
-    const { id, state, queued } = process;
-    queued?.delete(number);
-    const leg = state.tag === 'active' ? state.legs.find((candidate) => candidate.leg === number) : undefined;
-    let end: boolean | Unanswered = false;
-    try {
-      // It may have waited in the queue for longer than the lease has lasted.
-      const mayBegin = !process.trouble && this.#leases.isOpen(process.partition);
-      if (leg && state.tag === 'active' && mayBegin && !this.#isExpired(state))
-        end = await this.#attempts.run({ deliveryId: id, state, leg, pass, mayBegin: () => this.#mayBegin(process) });
-    } catch (error) {
-      if (!this.#stop.signal.aborted)
-        this.#parts.log.error('an attempt could not be carried out', { deliveryId: id, err: error });
-    }
-    if (leg && state.tag === 'active' && typeof end === 'object') {
-      // The place in the queue is free while the provider is asked; the leg is not.
-      const doubt = { deliveryId: id, state, leg, attempt: end.attempt, unanswered: end };
-      void this.#inBackground(id, () => this.#settleDoubt(process, doubt));
-      return;
-    }
-    // A stored outcome frees the leg when it is folded. Without one the delivery has changed its mind meanwhile.
-    if (end || !process.busy.delete(number) || this.#processes.get(id) !== process) return;
-    this.#act(process);
-  }
-
-  /** While the lease is in doubt it waits: for the lease, or to hear that the delivery is another instance's. */
-  async #mayBegin(process: Process): Promise<boolean> {
-    while (!this.#stop.signal.aborted && this.#processes.get(process.id) === process) {
-      if (this.#leases.isValid(process.partition)) return true;
-      await pause(LOOK_AT_LEASE_MS, this.#stop.signal);
-    }
-    return false;
-  }
-
-  async #carryOut(process: Process, commands: readonly DeliveryCommand[]): Promise<void> {
-    process.deciding = true;
-    try {
-      for (const command of commands)
-        await this.#decisions.store(process.id, command, derivedId(process.id, `${command.type}/${process.revision}`));
-    } finally {
-      process.deciding = false;
-    }
-    this.#act(process);
-  }
-
-  /**
-   * Tried until the log answers, as nothing else would come back to it. What is cut off by a shutdown is done again at
-   * the next start; anything else is a defect, and is said.
-   */
-  async #inBackground(deliveryId: string, work: () => Promise<unknown>): Promise<void> {
-    while (!this.#stop.signal.aborted)
-      try {
-        await work();
-        return;
-      } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        if (!(error instanceof LogUnavailable)) {
-          this.#parts.log.error('a reaction failed', { deliveryId, err: error });
-          return;
-        }
-        this.#parts.log.warn('a reaction waits for the log', { deliveryId, err: error });
-        await pause(REACT_AGAIN_MS, this.#stop.signal);
-      }
   }
 
   #isOurs(deliveryId: string): boolean {
     return this.#leases.has(partitionOf(deliveryId));
-  }
-
-  #isExpired(state: DeliveryState): boolean {
-    const expiresAt = state.tag === 'absent' ? undefined : state.request.expiresAt;
-    return expiresAt !== undefined && expiresAt <= this.#now();
-  }
-
-  #now(): string {
-    return this.#leases.clock.now();
   }
 }

@@ -68,7 +68,8 @@ describe('Waybill under more than it can hold', () => {
     const receiver = await startWebhookReceiver({ respond: () => 'silence' });
     const waybill = await startWaybill({ env: { WAYBILL_CONFIG: config } });
     const api = client(waybill);
-    const request = { to: [{ channel: 'WEBHOOK', address: receiver.url }] };
+    const { id: destinationId } = await api.destination('WEBHOOK', { webhook: { url: receiver.url, timeout: 2_000 } });
+    const request = { to: [{ destinationId }] };
     const ids = [];
     for (let n = 0; n < 3; n++) ids.push((await api.request(request)).id);
     await expect.poll(() => receiver.received.length, { interval: 5 }).toBe(3);

@@ -23,7 +23,7 @@ afterAll(async () => {
 });
 
 /** Until the times come; long enough to be killed before. */
-const AHEAD_MS = 8_000;
+const AHEAD_MS = 6_000;
 const wait = { timeout: 60_000, interval: 50 };
 
 const EXPECTED = {

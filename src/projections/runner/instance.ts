@@ -8,15 +8,9 @@ import { type Health, Lease } from './lease.js';
 import type { Rebuild } from './member.js';
 import { type Skip, skipParked, wantParked } from './parking.js';
 import { pause, pauseMs } from './pause.js';
+import { ProjectionRunner, type RunnerOptions } from './projection-runner.js';
 import { beginRebuilds, endRebuild, RebuildConflict, type RebuildOptions, UnknownProjection } from './rebuild.js';
-import {
-  type ProjectionProgress,
-  ProjectionRunner,
-  type Runner,
-  type RunnerObserver,
-  type RunnerOptions,
-  visiblePosition,
-} from './runner.js';
+import { type ProjectionProgress, type Runner, type RunnerObserver, visiblePosition } from './runner.js';
 import { oneSession, type Session } from './session.js';
 import { StoredProgress } from './stored-progress.js';
 import { dropExpired } from './versions.js';

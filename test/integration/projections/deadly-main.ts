@@ -3,7 +3,7 @@ import { EventCodec } from '../../../src/event-store/codec.js';
 import { EmbeddedLogReader } from '../../../src/event-store/embedded-log-reader.js';
 import { deliveries } from '../../../src/projections/deliveries.js';
 import type { Projection } from '../../../src/projections/projection.js';
-import { ProjectionRunner } from '../../../src/projections/runner/runner.js';
+import { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
 
 const { logPath, url } = JSON.parse(process.argv.at(-1) as string) as { logPath: string; url: string };
 

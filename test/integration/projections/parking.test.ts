@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { projections } from '../../../src/projections/registry.js';
 import { NotParked } from '../../../src/projections/runner/parking.js';
-import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
 import { at, newDelivery, requested, sent, World } from './world.js';
 
 // All in real databases, which a busy machine makes slow.

@@ -7,7 +7,7 @@ import { DashboardQueries } from '../../../src/projections/dashboard-query.js';
 import { deliveryRow } from '../../../src/projections/deliveries.js';
 import { DeliveryQueries } from '../../../src/projections/deliveries-query.js';
 import { DestinationQueries } from '../../../src/projections/destinations-query.js';
-import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
 import { deliveries, viewOf } from '../../../src/projections/views.js';
 import { at, attempt, failed, failure, newDelivery, ORGANIZATION, requested, sent, World } from './world.js';
 

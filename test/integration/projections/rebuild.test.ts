@@ -4,8 +4,8 @@ import type { EventReader } from '../../../src/event-store/event-store.js';
 import { projections } from '../../../src/projections/registry.js';
 import { Connection } from '../../../src/projections/runner/connection.js';
 import type { Rebuild } from '../../../src/projections/runner/member.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
 import { RebuildConflict, UnknownProjection } from '../../../src/projections/runner/rebuild.js';
-import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
 import { dropExpired } from '../../../src/projections/runner/versions.js';
 import { failed, inboxed, newDelivery, requested, sent, suppressed, World } from './world.js';
 

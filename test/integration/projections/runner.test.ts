@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { projections } from '../../../src/projections/registry.js';
 import { Superseded } from '../../../src/projections/runner/checkpoints.js';
-import type { ProjectionRunner } from '../../../src/projections/runner/runner.js';
+import type { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
 import { failed, newDelivery, requested, sent, World } from './world.js';
 
 let world: World;

@@ -14,7 +14,8 @@ import { projections } from '../../../src/projections/registry.js';
 import { Connection } from '../../../src/projections/runner/connection.js';
 import { type Digest, digest } from '../../../src/projections/runner/digest.js';
 import { type HostOptions, ProjectionHost } from '../../../src/projections/runner/host.js';
-import { ProjectionRunner, type RunnerObserver, type RunnerOptions } from '../../../src/projections/runner/runner.js';
+import { ProjectionRunner, type RunnerOptions } from '../../../src/projections/runner/projection-runner.js';
+import type { RunnerObserver } from '../../../src/projections/runner/runner.js';
 import { TenantReads } from '../../../src/projections/tenant-reads.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
