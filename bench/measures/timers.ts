@@ -16,6 +16,8 @@ import { requestMany } from './schedule.js';
 const DAY_MS = 86_400_000;
 /** After a start: claiming, folding, loading what is due soon. */
 const SETTLE_MS = 30_000;
+/** With nothing to do, until the heaps of all threads are tidied. */
+const REST_MS = 60_000;
 
 await command({
   name: 'timers',
@@ -48,9 +50,9 @@ had the first byte. PostgreSQL is not part of the server process.`,
     storing.stop();
     say(`stored after ${Math.round(storedSeconds)} s; own memory at most ${storing.peak('ownMib')} MiB`);
 
-    await delay(SETTLE_MS);
+    await delay(REST_MS);
     const atRest = ownMemoryMib(waybill.pid) ?? 0;
-    say(`own memory ${SETTLE_MS / 1_000} s later ${atRest} MiB`);
+    say(`own memory ${REST_MS / 1_000} s later ${atRest} MiB`);
 
     await waybill.stop();
     const stoppedAt = performance.now();
@@ -68,7 +70,7 @@ had the first byte. PostgreSQL is not part of the server process.`,
       ...memory('Storing', 'while they are stored', storing),
       {
         key: 'ownAtRestMiB',
-        title: `… and ${SETTLE_MS / 1_000} s later`,
+        title: `… and ${REST_MS / 1_000} s later`,
         value: atRest,
         budget: 'at most 512',
       },
