@@ -5,8 +5,10 @@ import { runInNewContext } from 'node:vm';
 /** What a thread may be busy of the time between two looks, and be at rest. */
 const BUSY_AT_MOST = 0.1;
 const LOOK_EVERY_MS = 5_000;
-/** What a heap has grown since it was last tidied, before it is worth a pause of tens of milliseconds. */
-const WORTHWHILE_BYTES = 32 * 2 ** 20;
+/** What a heap has grown since it was last tidied, before it is worth pauses of about a tenth of a second … */
+const WORTHWHILE_BYTES = 128 * 2 ** 20;
+/** … which a light load, by which it grows as well, is to notice seldom. */
+const SELDOM_MS = 600_000;
 /** The room for what is new is given back only once little has been allocated for a while, which is not yet so at first. */
 const ROUNDS = 3;
 
@@ -21,14 +23,17 @@ type Collect = (how: { type: 'major'; execution: 'async'; flavor: 'last-resort' 
 export function tidyAtRest(): () => void {
   let tidied = heapBytes();
   let owed = 0;
+  let lastAt = Number.NEGATIVE_INFINITY;
   let before = performance.eventLoopUtilization();
   const look = async () => {
     const now = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(now, before);
     before = now;
-    if (heapBytes() > tidied + WORTHWHILE_BYTES) owed = ROUNDS;
+    const isDue = heapBytes() > tidied + WORTHWHILE_BYTES && performance.now() > lastAt + SELDOM_MS;
+    if (isDue) owed = ROUNDS;
     if (utilization > BUSY_AT_MOST || owed === 0) return;
     owed--;
+    lastAt = performance.now();
     await collector()({ type: 'major', execution: 'async', flavor: 'last-resort' });
     tidied = heapBytes();
   };
