@@ -61,14 +61,14 @@ memory of the server's main thread is not garbage. What is made of the log itsel
       env: { DATABASE_URL: database.url, LIVE_PROBE: probe },
     };
     const waybill = await cleanUp.opened(startWaybill(options), (open) => open.stop());
-    const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
-    say(`requesting ${recorded} deliveries`);
-    const scheduledAt = new Date(Date.now() + DAY_MS).toISOString();
-    await requestMany(await prepareLoad(waybill, receiver, RECORDED), recorded, () => ({ scheduledAt }));
     const sql = new pg.Client(database.url);
     await sql.connect();
     say(`filling ${deliveries} deliveries`);
     await fillReadModels(sql, deliveries).finally(() => sql.end());
+    const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
+    say(`requesting ${recorded} deliveries`);
+    const scheduledAt = new Date(Date.now() + DAY_MS).toISOString();
+    await requestMany(await prepareLoad(waybill, receiver, RECORDED), recorded, () => ({ scheduledAt }));
     await delay(SETTLE_MS);
     const figures: Figure[] = [
       { key: 'rows', title: 'deliveries', value: deliveries },
