@@ -52,7 +52,9 @@ describe('Waybill starts', () => {
     const first = await startWaybill({ dataDir });
     const { id } = await client(first).request({ to: [{ channel: 'WEBHOOK', address: receiver.url }] });
     await expect.poll(() => receiver.received.length, { interval: 5 }).toBe(1);
+    const before = performance.now();
     expect(await first.stop()).toEqual({ code: 0, signal: null });
+    expect(performance.now() - before).toBeLessThan(10_000);
     const second = await startWaybill({ dataDir });
     expect(await client(second).until(id, 'DELIVERED')).toMatchObject({ attempts: [{ status: 'SUCCEEDED' }] });
     expect(receiver.received).toHaveLength(1);

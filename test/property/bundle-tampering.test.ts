@@ -173,8 +173,7 @@ it('a checkpoint that is known from elsewhere must agree', async () => {
   expect(await verifyBundle(forged, { checkpoints: [note] })).toMatchObject({ ok: false, firstBadIndex: 25 });
 });
 
-// `npm run bench:bundle` measures it; here it is only not to grow with the square of the entries.
-it('a bundle of 100,000 entries takes each verifier less than half a minute', { timeout: 180_000 }, async () => {
+it('a bundle of 100,000 entries takes each verifier less than 10 s', { timeout: 180_000 }, async () => {
   const large = bundleOf(
     Array.from({ length: 100_000 }, (_, index) => eventOf(index)),
     10_000,
@@ -184,6 +183,6 @@ it('a bundle of 100,000 entries takes each verifier less than half a minute', { 
     expect(await verify(large)).toMatchObject({ ok: true, entries: 100_000 });
     const { user, system } = process.cpuUsage(before);
     // CPU time: the machine that runs the tests may have other things to do.
-    expect((user + system) / 1e6).toBeLessThan(30);
+    expect((user + system) / 1e6).toBeLessThan(10);
   }
 });
