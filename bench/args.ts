@@ -9,6 +9,7 @@ export interface BenchOptions {
   readonly warmUp: number;
   readonly latencyRate: number;
   readonly latencySeconds: number;
+  /** Where CPU profiles go; empty for a folder that is removed afterwards. */
   readonly profile?: string;
   readonly json: boolean;
   /** The event log is an EventStoreDB test server. */
@@ -28,8 +29,8 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --warm-up <n>          deliveries before anything is measured, until V8 has compiled what is hot (default 10000)
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
-  --profile <folder>     write CPU profiles of Waybill, one for each thread, which slows it down by about a tenth, and
-                         say what part of it the audit trail is; an empty folder
+  --profile [<folder>]   profile Waybill, which slows it down by about a tenth, and say how much of its CPU time each
+                         stage takes; an empty folder keeps the profiles, one for each thread
   --eventstoredb         keep the log in an EventStoreDB test server instead of the embedded one
   --json                 print the result as JSON and nothing else on standard output
   --help                 print this
@@ -57,7 +58,7 @@ export function parse(argv: readonly string[]): BenchOptions | undefined {
     warmUp: number('warm-up', 0, 1_000_000),
     latencyRate: number('latency-rate', 1, 10_000),
     latencySeconds: number('latency-seconds', 0, 3_600),
-    ...(values.profile !== undefined && { profile: resolve(values.profile) }),
+    ...(values.profile !== undefined && { profile: values.profile && resolve(values.profile) }),
     json: values.json ?? false,
     eventstoredb: values.eventstoredb ?? false,
   };
@@ -66,7 +67,7 @@ export function parse(argv: readonly string[]): BenchOptions | undefined {
 function read(argv: readonly string[]) {
   try {
     return parseArgs({
-      args: [...argv],
+      args: argv.flatMap((word, at) => (isBareProfile(word, argv[at + 1]) ? [word, ''] : word)),
       options: {
         deliveries: { type: 'string', default: '20000' },
         bulk: { type: 'string', default: '200' },
@@ -85,3 +86,6 @@ function read(argv: readonly string[]) {
     throw new UsageError((error as Error).message);
   }
 }
+
+/** `--profile` without a folder. */
+const isBareProfile = (word: string, next = '--'): boolean => word === '--profile' && next.startsWith('--');

@@ -1,7 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import pg from 'pg';
+import { rounded } from './clock.js';
 import { cpuMicros } from './process-stats.js';
+import { ofEachStack, type ThreadProfile } from './profiles.js';
 
 /** What the audit trail costs (decision 0025): its part of what the threads of Waybill and the connections to PostgreSQL use. */
 export interface AuditShare {
@@ -12,38 +12,18 @@ export interface AuditShare {
   readonly postgresAllMicros: number;
 }
 
-interface Profile {
-  readonly nodes: readonly {
-    readonly id: number;
-    readonly callFrame: { readonly functionName: string; readonly url: string };
-    readonly children?: readonly number[];
-  }[];
-  readonly samples: readonly number[];
-  readonly timeDeltas: readonly number[];
-}
-
-/** @param folder holds the profiles of one run, which are written when it ends */
-export async function profiledPercent(folder: string, part: string): Promise<number> {
+/** @param part of the path of what is counted, with all that it calls */
+export function profiledPercent(profiles: readonly ThreadProfile[], part: string): number {
   let [own, all] = [0, 0];
-  for (const name of (await readdir(folder)).filter((file) => file.endsWith('.cpuprofile'))) {
-    const { nodes, samples, timeDeltas } = JSON.parse(await readFile(join(folder, name), 'utf8')) as Profile;
-    const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id])));
-    const known = new Map(nodes.map((node) => [node.id, node.callFrame]));
-    const isOwn = new Map<number, boolean>();
-    const ofPart = (id: number | undefined): boolean => {
-      if (id === undefined) return false;
-      const found = isOwn.get(id) ?? (known.get(id)?.url.includes(part) || ofPart(parents.get(id)));
-      isOwn.set(id, found);
-      return found;
-    };
-    for (const [index, id] of samples.entries()) {
-      if (known.get(id)?.functionName === '(idle)') continue;
-      const micros = timeDeltas[index] ?? 0;
-      all += micros;
-      if (ofPart(id)) own += micros;
+  for (const profile of profiles) {
+    const isOwn = ofEachStack(profile, (frames) => [...frames].some(({ url }) => url.includes(part)));
+    for (const sample of profile.samples) {
+      if (sample.isIdle) continue;
+      all += sample.micros;
+      if (isOwn(sample)) own += sample.micros;
     }
   }
-  return Math.round((1_000 * own) / Math.max(all, 1)) / 10;
+  return rounded((100 * own) / Math.max(all, 1), 1);
 }
 
 /** @returns a function that tells how many microseconds the connections of each application have used since */

@@ -1,17 +1,21 @@
 /** `npm run bench`: what Waybill does in a second, and how long one delivery takes. See HELP in args.ts. */
 import { execFileSync, type StdioOptions } from 'node:child_process';
-import { availableParallelism } from 'node:os';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { CleanUp } from '../demo/clean-up.js';
 import { testDatabase } from '../test/support/postgres.js';
 import { postgresPid, REPOSITORY, startWaybill, type WaybillProcess } from '../test/support/waybill-process.js';
 import { type BenchOptions, HELP, parse, UsageError } from './args.js';
 import { connectionMeter, profiledPercent } from './audit-share.js';
-import { rounded } from './clock.js';
+import { monotonicMs, rounded } from './clock.js';
 import { latency } from './latency.js';
 import { busyPercent, cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
+import { readProfiles } from './profiles.js';
 import { rawLoop } from './raw.js';
 import { startReceiver } from './receiver.js';
 import { type BenchResult, table } from './report.js';
+import { stagesOf } from './stages.js';
 import { throughput } from './throughput.js';
 import { prepareLoad } from './workload.js';
 
@@ -42,11 +46,15 @@ async function benchmark(options: BenchOptions): Promise<void> {
 }
 
 async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
-  const { deliveries, bulk, inFlight, outstanding, warmUp, latencyRate, latencySeconds, profile } = options;
+  const { deliveries, bulk, inFlight, outstanding, warmUp, latencyRate, latencySeconds } = options;
   const busyPercentBefore = await busyPercent(1_000);
   if (busyPercentBefore > 10)
     say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
   const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
+  const profile =
+    options.profile === ''
+      ? await cleanUp.opened(mkdtemp(join(tmpdir(), 'waybill-profile-')), (folder) => rm(folder, { recursive: true }))
+      : options.profile;
   const nodeOptions = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
   // A database of the bench's own says which of its connections has used how much.
   const database = profile === undefined ? undefined : await cleanUp.opened(testDatabase(), (open) => open.close());
@@ -66,7 +74,9 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   const load = await prepareLoad(waybill, receiver, 'bench-throughput');
   const connections = database && (await connectionMeter(database.url));
   const cpu = await cpuMeter(waybill);
+  const from = monotonicMs();
   const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight, outstanding });
+  const to = monotonicMs();
   const used = cpu();
   const usedBy = await connections?.();
   say(`deliveries: ${Math.round(deliveries / seconds)}/s`);
@@ -82,6 +92,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   const [peakRssMiB, ownMemoryMiB] = [peakRssMib(waybill.pid), ownMemoryMib(waybill.pid)];
   // Profiles are written when it ends.
   if (profile !== undefined) await waybill.stop();
+  const profiles = profile === undefined ? undefined : await readProfiles(profile);
   const rawPerSecond = (rawBefore + rawAfter) / 2;
   const each = (micros: number | undefined) => (micros === undefined ? undefined : Math.round(micros / deliveries));
   return defined({
@@ -95,10 +106,11 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     cpuMicrosPerDelivery: each(used.waybill),
     postgresCpuMicrosPerDelivery: each(used.postgres),
     ...{ peakRssMiB, ownMemoryMiB },
+    profile: profiles && stagesOf(profiles, { from, to, deliveries }),
     audit:
-      profile !== undefined && usedBy
+      profiles && usedBy
         ? {
-            profilePercent: await profiledPercent(profile, '/dist/audit/'),
+            profilePercent: profiledPercent(profiles, '/dist/audit/'),
             postgresMicros: each(usedBy.get('waybill-audit')) ?? 0,
             postgresAllMicros: each([...usedBy.values()].reduce((sum, micros) => sum + micros, 0)) ?? 0,
           }

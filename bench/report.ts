@@ -1,5 +1,6 @@
 import type { AuditShare } from './audit-share.js';
 import type { Latency } from './latency.js';
+import { STAGES, type Stages } from './stages.js';
 
 /** The result of a run; also what `--json` prints. Keys may be added and never change their meaning. */
 export interface BenchResult {
@@ -22,6 +23,8 @@ export interface BenchResult {
   readonly peakRssMiB?: number;
   /** At the end of the run, without what is mapped from files. */
   readonly ownMemoryMiB?: number;
+  /** With --profile: what the throughput phase was spent on. */
+  readonly profile?: Stages;
   /** With --profile: what of all this is the audit trail's. */
   readonly audit?: AuditShare;
   readonly bulk: number;
@@ -37,8 +40,8 @@ export interface BenchResult {
 
 /** Figures beside their budgets, which are for 2 cores with everything on one machine. */
 export function table(result: BenchResult): string {
-  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, ownMemoryMiB, audit, commit } =
-    result;
+  const { latency, cpuMicrosPerDelivery, postgresCpuMicrosPerDelivery, peakRssMiB, ownMemoryMiB } = result;
+  const { profile, audit, commit } = result;
   const count = (value: number) => Math.round(value).toLocaleString('en-US');
   const pair = ({ p50, p99 }: { p50: number; p99: number }) => `${p50} / ${p99}`;
   const rows: [string, string, string?][] = [
@@ -70,5 +73,18 @@ export function table(result: BenchResult): string {
     ([name, value, budget]) => `${name.padEnd(50)}${value.padStart(14)}${budget ? `   (budget: ${budget})` : ''}`,
   );
   const place = `Node ${result.node}, ${result.cpus} CPUs, ${result.busyPercentBefore} % busy before${commit ? `, commit ${commit}` : ''}, ${result.date}`;
-  return [...lines, '', place].join('\n');
+  return [...lines, ...(profile ? stageLines(profile) : []), '', place].join('\n');
+}
+
+function stageLines({ stages, busyPercent }: Stages): string[] {
+  const [main, ...others] = busyPercent;
+  return [
+    '',
+    'profiled time for one delivery'.padEnd(62) + 'µs'.padStart(8) + '%'.padStart(7),
+    ...stages.map(
+      ({ stage, micros, percent }) =>
+        STAGES[stage].padEnd(62) + micros.toFixed(1).padStart(8) + percent.toFixed(1).padStart(7),
+    ),
+    `busy: the main thread ${main} %, ${others.length === 1 ? 'the thread' : 'the threads'} of the read models ${others.join(' and ')} %`,
+  ];
 }

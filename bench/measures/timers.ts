@@ -30,14 +30,16 @@ had the first byte. PostgreSQL is not part of the server process.`,
     lead: { default: 120, least: 1, most: 3_600, says: '… the first of them so many seconds from their request' },
     rate: { default: 500, least: 1, most: 5_000, says: '… so many each second' },
     seconds: { default: 60, least: 1, most: 3_600, says: 'how long they are watched' },
+    lean: { default: 0, least: 0, most: 1, says: '1: as `npm run start:lean` starts it' },
   },
-  async run({ scheduled, pending, lead, rate, seconds }, cleanUp) {
+  async run({ scheduled, pending, lead, rate, seconds, lean }, cleanUp) {
+    const script = lean ? 'start:lean' : 'start';
     const dataDir = await cleanUp.opened(mkdtemp(join(tmpdir(), 'waybill-timers-')), async (folder) => {
       await removeDataDir(folder);
       await rm(folder, { recursive: true, force: true });
     });
     const receiver = await cleanUp.opened(startReceiver(), (open) => open.close());
-    let waybill = await startWaybill({ dataDir });
+    let waybill = await startWaybill({ dataDir, script });
     await cleanUp.opened(Promise.resolve(), () => waybill.stop());
     const load = await prepareLoad(waybill, receiver, 'bench-timers');
 
@@ -56,7 +58,7 @@ had the first byte. PostgreSQL is not part of the server process.`,
 
     await waybill.stop();
     const stoppedAt = performance.now();
-    waybill = await startWaybill({ dataDir });
+    waybill = await startWaybill({ dataDir, script });
     const startSeconds = (performance.now() - stoppedAt) / 1_000;
     const started = new MemoryWatch(waybill.pid);
     await delay(SETTLE_MS);

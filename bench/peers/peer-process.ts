@@ -2,6 +2,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Pool } from 'undici';
+import { nodeFlags } from '../../test/support/node-flags.js';
 import { cpuMicros } from '../process-stats.js';
 import type { BenchReceiver } from '../receiver.js';
 import { payload } from '../workload.js';
@@ -16,13 +17,7 @@ export interface PeerStore {
 }
 
 /** As Waybill runs; the loader lets node read TypeScript. */
-const NODE_OPTIONS = [
-  '--max-semi-space-size=64',
-  '--no-parallel-scavenge',
-  '--no-allocation-site-pretenuring',
-  '--import',
-  new URL('../../scripts/ts-loader.mjs', import.meta.url).href,
-];
+const NODE_OPTIONS = [...nodeFlags('start'), '--import', new URL('../../scripts/ts-loader.mjs', import.meta.url).href];
 /** As in the client of Waybill's bench. */
 const CONNECTIONS = 128;
 

@@ -31,7 +31,7 @@ describe('Waybill starts', () => {
     await second.stop();
   });
 
-  it('again after kill -9, with what it had and the PostgreSQL that was left behind', async () => {
+  it('again after kill -9, with what it had and the PostgreSQL that was left behind, also with less memory', async () => {
     const dataDir = await folder();
     const first = await startWaybill({ dataDir });
     const { id } = await client(first).request({
@@ -40,7 +40,7 @@ describe('Waybill starts', () => {
     });
     await first.kill();
     expect(await postgresPid(dataDir)).toBeDefined();
-    const second = await startWaybill({ dataDir });
+    const second = await startWaybill({ dataDir, script: 'start:lean' });
     await client(second).until(id, 'HELD');
     await second.stop();
     expect(await postgresPid(dataDir)).toBeUndefined();

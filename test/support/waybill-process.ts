@@ -10,6 +10,7 @@ import { readIfPresent } from '../../src/platform/data-directory.js';
 import { CLUSTER, SYSTEM_DIRECTORY } from '../../src/platform/postgres-account.js';
 import { isPostmaster, readPidFile, stopPostmaster } from '../../src/platform/postmaster.js';
 import { eventStoreOf, isEventStoreDbWanted, removeEventStoreOf } from './event-store-of.js';
+import { nodeFlags, type StartScript } from './node-flags.js';
 
 /** A whole Waybill, as its users start it, in a process of its own. */
 export interface WaybillProcess {
@@ -57,7 +58,9 @@ export interface WaybillOptions {
   readonly eventStoreDb?: boolean;
   /** What the process is started through, such as `prlimit --fsize=…`: it must become it. */
   readonly through?: readonly string[];
-  /** For node itself: `--cpu-prof` … */
+  /** Whose flags node is given. Default `start`. */
+  readonly script?: StartScript;
+  /** For node itself, beside them: `--cpu-prof` … */
   readonly nodeOptions?: readonly string[];
   /** Default: the root of the repository. */
   readonly cwd?: string;
@@ -65,8 +68,6 @@ export interface WaybillOptions {
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
-/** As `npm start` has them. */
-const NODE_OPTIONS = ['--max-semi-space-size=64', '--no-parallel-scavenge', '--no-allocation-site-pretenuring'];
 /** First start on a slow machine: compiling, initdb and migrations. */
 const START_TIMEOUT_MS = 120_000;
 const READY = /Waybill is ready at (https?:\/\/\S+)\/graphql/;
@@ -81,12 +82,12 @@ const CONNECTIONS = 128;
  */
 export async function startWaybill(options: WaybillOptions = {}): Promise<WaybillProcess> {
   const { env, dataDir, keepData = dataDir !== undefined, cwd = REPOSITORY } = options;
-  const { nodeOptions = [], through = [] } = options;
+  const { script = 'start', nodeOptions = [], through = [] } = options;
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'waybill-data-')));
   const adminKey = env?.WAYBILL_ADMIN_KEY ?? randomBytes(32).toString('base64url');
   const { eventStoreDb = isEventStoreDbWanted } = options;
   const log = eventStoreDb ? { EVENTSTORE_URL: (await eventStoreOf(directory)).url } : {};
-  const node = [process.execPath, ...NODE_OPTIONS, ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'];
+  const node = [process.execPath, ...nodeFlags(script), ...nodeOptions, join(REPOSITORY, 'bin/waybill.mjs'), 'start'];
   const [program, ...argv] = [...through, ...node];
   const child = spawn(program as string, argv, {
     cwd,
