@@ -13,7 +13,8 @@ import { Downloads } from '../commands/downloads.js';
 import { CommandExecutor } from '../commands/executor.js';
 import { InboxReading } from '../commands/inbox-reading.js';
 import { Inboxes } from '../commands/inboxes.js';
-import { Intake } from '../commands/intake.js';
+import { type DeliveryOrder, Intake } from '../commands/intake.js';
+import { OrderCohort } from '../commands/order-cohort.js';
 import {
   AccessOrder,
   AccessOrderHandler,
@@ -57,6 +58,7 @@ import { SuppressionResolver } from '../graphql/suppression.resolver.js';
 import { HealthController } from '../http/health.controller.js';
 import { Readiness } from '../http/readiness.js';
 import { InboxPresence } from '../projections/inbox-presence.js';
+import type { SendOrder } from '../sagas/decisions.js';
 import { Engine } from '../sagas/engine.js';
 import { EngineStore } from '../sagas/engine-store.js';
 import { StatusWebhookStore } from '../sagas/status-webhook-store.js';
@@ -204,11 +206,7 @@ export class AppModule {
                 store: new EngineStore(pool, infrastructure.instanceId),
                 targets: new Targets(channels.registry, directory, providers),
                 sides: { destinations: directory, providers, record },
-                order: async (order) => {
-                  const [result] = await bus.execute(new DeliveryOrders([order]));
-                  if (!result) throw new Error('the command bus gave no answer');
-                  return result;
-                },
+                order: inCohorts(bus),
                 disableDestination: (id, reason) => destinations.note(id, { type: 'DisableDestination', reason }),
                 log: engineLog(logger),
                 suppressed,
@@ -295,6 +293,11 @@ export class AppModule {
     };
   }
 }
+
+const inCohorts = (bus: CommandBus): SendOrder => {
+  const cohort = new OrderCohort((orders: readonly DeliveryOrder[]) => bus.execute(new DeliveryOrders(orders)));
+  return (order) => cohort.order(order);
+};
 
 const engineLog = (logger: Logger) => {
   const log = logger.child({ part: 'engine' });

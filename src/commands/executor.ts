@@ -44,7 +44,7 @@ export interface Order<State, Command> {
   readonly known?: Known<State>;
   /** The command was made from `known` and means nothing for another state: a conflict is answered as CONFLICT. */
   readonly onlyIfKnown?: boolean;
-  /** Asked just before each append, as reading may have taken long; a no is answered as CONFLICT. Default: yes. */
+  /** Asked after all reading, which may have taken long, before anything is appended; a no is answered as CONFLICT. Default: yes. */
   readonly mayAppend?: () => boolean;
 }
 
@@ -87,7 +87,7 @@ export class CommandExecutor {
     let open = orders.map((order, index) => ({ order, index, known: order.known, isCurrent: false }));
     for (let round = 0; open.length > 0; round++) {
       if (round > MAX_CONFLICTS) throw new Error(`${decider.category} streams changed too often to be written`);
-      const appends: { task: (typeof open)[number]; known: Known<State>; events: readonly Event[] }[] = [];
+      const decided: { task: (typeof open)[number]; known: Known<State>; events: readonly Event[] }[] = [];
       for (const task of open) {
         let known = task.known ?? (await this.load(decider, task.order.id));
         let decision = decider.decide(task.order.command, known.state);
@@ -99,10 +99,14 @@ export class CommandExecutor {
         if (!decision.ok) results[task.index] = decision;
         else if (decision.events.length === 0)
           results[task.index] = { ok: true, ...known, events: [], position: undefined };
-        else if (task.order.mayAppend?.() === false)
-          results[task.index] = reject('CONFLICT', `this ${decider.category} is another instance’s by now`);
-        else appends.push({ task, known, events: decision.events });
+        else decided.push({ task, known, events: decision.events });
       }
+      const appends = decided.filter(({ task }) => {
+        const mayAppend = task.order.mayAppend?.() !== false;
+        if (!mayAppend)
+          results[task.index] = reject('CONFLICT', `this ${decider.category} is another instance’s by now`);
+        return mayAppend;
+      });
       open = [];
       const answers = await this.#append(decider, appends);
       for (const [at, answer] of answers.entries()) {

@@ -2,7 +2,8 @@ import { Deliveries } from '../../src/commands/deliveries.js';
 import { DestinationDirectory } from '../../src/commands/destination-directory.js';
 import { Destinations } from '../../src/commands/destinations.js';
 import { CommandExecutor } from '../../src/commands/executor.js';
-import { Intake } from '../../src/commands/intake.js';
+import { type DeliveryOrder, Intake } from '../../src/commands/intake.js';
+import { OrderCohort } from '../../src/commands/order-cohort.js';
 import { RecordedHealth } from '../../src/commands/recorded-health.js';
 import { SuspendedDeliveries } from '../../src/commands/suspended-deliveries.js';
 import { delivery } from '../../src/domain/delivery.js';
@@ -81,12 +82,13 @@ export class Instance {
       subjects: new Subjects(Buffer.alloc(32, 1)),
     });
     this.destinations = new Destinations(catalog, executor, directory, (order) => executor.execute(destination, order));
+    const orders = new OrderCohort((many: readonly DeliveryOrder[]) => executor.executeMany(delivery, many));
     const wired: EngineParts = {
       reader: this.log,
       codec,
       store: new DatabaseClient(scheduler, database, { link: links.database, owner, watch }),
       targets: new Targets(providers.adaptersFor(host, random), directory, PROVIDERS),
-      order: (order) => executor.execute(delivery, order),
+      order: (order) => orders.order(order),
       sides: { destinations: directory, providers: PROVIDERS, record: new RecordedHealth(executor, this.destinations) },
       disableDestination: (id, reason) => this.destinations.note(id, { type: 'DisableDestination', reason }),
       log: parts.words,

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { ErrorCategory } from '../../domain/vocabulary.js';
 import { abortReason, type Rejected, rejected, unanswered } from '../outcome.js';
+import { Cohort } from './cohort.js';
 
 /** One HTTP request and what came of it. Written on undici's `dispatch`, as webhooks are the hottest path of all. */
 export interface HttpRequest {
@@ -50,19 +51,27 @@ export function exchange(dispatcher: Dispatcher, request: HttpRequest): Promise<
       resolve({ kind: 'silence', error: abortReason(request.signal), sent: false });
       return;
     }
-    const { origin, path, method, headers, body } = request;
-    // undici's own timers are off: the one of the exchange bounds all phases together.
-    const exchange = new Exchange(request, resolve);
+    outgoing.add({ dispatcher, request, exchange: new Exchange(request, resolve) });
+  });
+}
+
+interface Outgoing {
+  readonly dispatcher: Dispatcher;
+  readonly request: HttpRequest;
+  readonly exchange: Exchange;
+}
+
+const outgoing = new Cohort<Outgoing>(queueMicrotask, (all) => {
+  for (const { dispatcher, request, exchange } of all) {
+    const { origin, path, method, headers, body = null } = request;
     try {
-      dispatcher.dispatch(
-        { origin, path, method, headers, body: body ?? null, headersTimeout: 0, bodyTimeout: 0 },
-        exchange,
-      );
+      // undici's own timers are off: the one of the exchange bounds all phases together.
+      dispatcher.dispatch({ origin, path, method, headers, body, headersTimeout: 0, bodyTimeout: 0 }, exchange);
     } catch (error) {
       exchange.fail(error); // the dispatcher was closed meanwhile
     }
-  });
-}
+  }
+});
 
 /**
  * The states of an exchange: waiting for a connection → sent → answered (status line read) → done.
@@ -145,10 +154,20 @@ class Exchange implements Dispatcher.DispatchHandler {
       this.#resolve({ kind: 'silence', error, sent: this.#controller !== undefined });
     } else {
       const body = this.#kept?.toString('utf8') ?? '';
-      this.#resolve({ kind: 'answer', status: this.#status, headers: this.#headers, body });
+      const answer = { kind: 'answer', status: this.#status, headers: this.#headers, body } as const;
+      answered.add({ resolve: this.#resolve, answer });
     }
   }
 }
+
+interface Answered {
+  readonly resolve: (result: HttpResult) => void;
+  readonly answer: HttpAnswer;
+}
+
+const answered = new Cohort<Answered>(setImmediate, (all) => {
+  for (const { resolve, answer } of all) resolve(answer);
+});
 
 /** That somebody is there, whatever they say. @returns why nobody is, undefined when somebody answers */
 export async function nobodyAt(

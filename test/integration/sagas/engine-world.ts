@@ -5,6 +5,8 @@ import type {
   OutgoingMessage,
   SendOutcome,
 } from '../../../src/channels/channel.js';
+import type { DeliveryOrder } from '../../../src/commands/intake.js';
+import { OrderCohort } from '../../../src/commands/order-cohort.js';
 import { SuspendedDeliveries } from '../../../src/commands/suspended-deliveries.js';
 import { delivery } from '../../../src/domain/delivery.js';
 import type { JsonObject } from '../../../src/domain/vocabulary.js';
@@ -72,6 +74,7 @@ export async function engineWorld({ url }: TestDatabase) {
         ...(lookup && { lookup }),
       } as unknown as ChannelAdapter;
       const noRecord = async () => undefined;
+      const orders = new OrderCohort((many: readonly DeliveryOrder[]) => side.executor.executeMany(delivery, many));
       const engine = new Engine(
         {
           reader: side.log,
@@ -83,7 +86,7 @@ export async function engineWorld({ url }: TestDatabase) {
             providers: [],
             record: { opened: noRecord, closed: noRecord, disable: noRecord, circuitOf: noRecord },
           },
-          order: (order) => side.executor.execute(delivery, order),
+          order: (order) => orders.order(order),
           disableDestination: async () => undefined,
           log: silent,
         },
