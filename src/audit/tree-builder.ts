@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { RecordedEvent } from '../event-store/event-store.js';
-import { addKeys, factsOf, leafOf } from './entry.js';
+import { addKeys, type EntryFacts, factsOf, leafOf } from './entry.js';
 import { EMPTY_ROOT, HASH_BYTES, leafHash, nodeHash } from './merkle.js';
 
 /** Entries in one row, and hashes in one row of nodes: a full row of nodes is one hash of the row above. */
@@ -73,6 +73,8 @@ export class TreeBuilder {
   readonly #positions = Buffer.alloc(ROW_ENTRIES * POSITION_BYTES);
   readonly #hashes = Buffer.alloc(ROW_ENTRIES * HASH_BYTES);
   #keys: Set<string>;
+  /** Of the newest entry of the row: most have the same organization and actor as the one before, and nothing to add. */
+  #facts: EntryFacts | undefined;
   #firstAt: string;
   #lastAt: string;
   /** By level from 1 on, the hashes of the row that is being filled. */
@@ -122,7 +124,7 @@ export class TreeBuilder {
     this.#positions.writeBigInt64BE(event.position, at * POSITION_BYTES);
     this.#hashes.set(leaf, at * HASH_BYTES);
     this.#chain = chained(this.#chain, leaf);
-    addKeys(this.#keys, factsOf(event), event.streamId);
+    this.#note(factsOf(event), event.streamId);
     if (event.created < this.#firstAt) this.#firstAt = event.created;
     if (event.created > this.#lastAt) this.#lastAt = event.created;
     this.#grow(leaf);
@@ -142,8 +144,18 @@ export class TreeBuilder {
     return { entries, nodes };
   }
 
+  #note(facts: EntryFacts, streamId: string): void {
+    const isLikeBefore =
+      facts.organizationId === this.#facts?.organizationId &&
+      facts.actor === this.#facts?.actor &&
+      facts.subject === streamId;
+    if (!isLikeBefore) addKeys(this.#keys, facts, streamId);
+    this.#facts = facts;
+  }
+
   #begin(created: string): void {
     this.#keys = new Set();
+    this.#facts = undefined;
     this.#firstAt = created;
     this.#lastAt = created;
   }
