@@ -4,6 +4,7 @@ import type { FromAuditWriter } from '../audit/worker-host.js';
 import { EventCodec } from '../event-store/codec.js';
 import { closedFields } from '../event-store/sealed-fields.js';
 import { writeDurably } from '../platform/data-directory.js';
+import { giveWay } from '../platform/precedence.js';
 import { tidyAtRest } from '../platform/tidy-at-rest.js';
 import { Instance } from '../projections/runner/instance.js';
 import type { FromWorker, ToWorker, WorkerSettings } from '../projections/runner/messages.js';
@@ -24,6 +25,7 @@ const port = parentPort;
 const { log, beside, ...settings } = workerData as WorkerSettings;
 const say = (message: FromWorker) => port.postMessage(message);
 
+giveWay();
 const reader = await openEventReader(log);
 let progressDue: NodeJS.Timeout | undefined;
 

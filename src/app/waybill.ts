@@ -7,6 +7,7 @@ import { CommandExecutor } from '../commands/executor.js';
 import { Inboxes } from '../commands/inboxes.js';
 import type { Config } from '../platform/config.js';
 import { adminKey } from '../platform/data-directory.js';
+import { helpersGiveWay } from '../platform/precedence.js';
 import { tidyAtRest } from '../platform/tidy-at-rest.js';
 import { version } from '../platform/version.js';
 import { Engine } from '../sagas/engine.js';
@@ -98,6 +99,7 @@ export class Waybill {
     closings.push(() => app.close());
 
     const url = await listen(app, config);
+    helpersGiveWay();
     engine.start();
     statusWebhooks.start();
     closings.push(tidyAtRest());

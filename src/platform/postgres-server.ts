@@ -9,6 +9,7 @@ import { DATABASE } from './postgres-cluster.js';
 import { sizeOf, tail } from './postgres-log.js';
 import { type Connection, connectionTo, isPrivate, PORT } from './postgres-socket.js';
 import { isPostmaster, readPidFile, stopPostmaster } from './postmaster.js';
+import { databaseGivesWay } from './precedence.js';
 
 /** A server that takes connections. */
 export interface Server {
@@ -80,6 +81,7 @@ export async function launch(
   for (const deadline = Date.now() + START_TIMEOUT_MS; ; await wait(100)) {
     signal.throwIfAborted();
     const child = spawnPostmaster();
+    if (child.pid !== undefined) databaseGivesWay(child.pid);
     let ending: string | undefined;
     const ended = new Promise<string>((resolve) => {
       child.once('exit', (code, signal) => resolve(String(signal ?? code)));
