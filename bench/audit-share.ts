@@ -1,26 +1,34 @@
 import pg from 'pg';
 import { rounded } from './clock.js';
 import { cpuMicros } from './process-stats.js';
-import { ofEachStack, type ThreadProfile } from './profiles.js';
+import { type Busy, busyIn, ofEachStack, type ThreadProfile, WHOLE_RUN } from './profiles.js';
 
 /** What the audit trail costs (decision 0025): its part of what the threads of Waybill and the connections to PostgreSQL use. */
 export interface AuditShare {
-  /** Of the CPU time that V8's profiler saw in all threads, in percent; what only waits is left out. */
+  /** Of the CPU time of all threads that V8's profiler saw, in percent. */
   readonly profilePercent: number;
   /** CPU time of the audit's connection for one delivery, and of all connections. */
   readonly postgresMicros: number;
   readonly postgresAllMicros: number;
 }
 
-/** @param part of the path of what is counted, with all that it calls */
-export function profiledPercent(profiles: readonly ThreadProfile[], part: string): number {
+/**
+ * @param part of the path of what is counted, with all that it calls
+ * @param cpuMicros of each thread in the whole run
+ */
+export function profiledPercent(
+  profiles: readonly ThreadProfile[],
+  part: string,
+  cpuMicros: readonly number[],
+): number {
   let [own, all] = [0, 0];
-  for (const profile of profiles) {
+  const threads = busyIn(profiles, { ...WHOLE_RUN, cpuMicros });
+  for (const [index, profile] of profiles.entries()) {
     const isOwn = ofEachStack(profile, (frames) => [...frames].some(({ url }) => url.includes(part)));
-    for (const sample of profile.samples) {
-      if (sample.isIdle) continue;
-      all += sample.micros;
-      if (isOwn(sample)) own += sample.micros;
+    const { samples, worth } = threads[index] as Busy;
+    for (const sample of samples) {
+      all += sample.micros * worth;
+      if (isOwn(sample)) own += sample.micros * worth;
     }
   }
   return rounded((100 * own) / Math.max(all, 1), 1);

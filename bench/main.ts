@@ -10,7 +10,7 @@ import { type BenchOptions, HELP, parse, UsageError } from './args.js';
 import { connectionMeter, profiledPercent } from './audit-share.js';
 import { monotonicMs, rounded } from './clock.js';
 import { latency } from './latency.js';
-import { busyPercent, cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib } from './process-stats.js';
+import { busyPercent, cpuMicros, familyCpuMicros, ownMemoryMib, peakRssMib, threadMicros } from './process-stats.js';
 import { readProfiles } from './profiles.js';
 import { rawLoop } from './raw.js';
 import { startReceiver } from './receiver.js';
@@ -74,10 +74,12 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   const load = await prepareLoad(waybill, receiver, 'bench-throughput');
   const connections = database && (await connectionMeter(database.url));
   const cpu = await cpuMeter(waybill);
+  const threads = scriptThreads(waybill);
   const from = monotonicMs();
   const { acceptedSeconds, seconds } = await throughput(load, { deliveries, bulk, inFlight, outstanding });
   const to = monotonicMs();
   const used = cpu();
+  const cpuMicros = threads();
   const usedBy = await connections?.();
   say(`deliveries: ${Math.round(deliveries / seconds)}/s`);
   const rawAfter = await rawLoop(receiver, deliveries);
@@ -90,6 +92,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
       : undefined;
 
   const [peakRssMiB, ownMemoryMiB] = [peakRssMib(waybill.pid), ownMemoryMib(waybill.pid)];
+  const cpuMicrosOfAll = scriptThreads(waybill, new Map())();
   // Profiles are written when it ends.
   if (profile !== undefined) await waybill.stop();
   const profiles = profile === undefined ? undefined : await readProfiles(profile);
@@ -106,11 +109,11 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     cpuMicrosPerDelivery: each(used.waybill),
     postgresCpuMicrosPerDelivery: each(used.postgres),
     ...{ peakRssMiB, ownMemoryMiB },
-    profile: profiles && stagesOf(profiles, { from, to, deliveries }),
+    profile: profiles && stagesOf(profiles, { from, to, cpuMicros, deliveries }),
     audit:
       profiles && usedBy
         ? {
-            profilePercent: profiledPercent(profiles, '/dist/audit/'),
+            profilePercent: profiledPercent(profiles, '/dist/audit/', cpuMicrosOfAll),
             postgresMicros: each(usedBy.get('waybill-audit')) ?? 0,
             postgresAllMicros: each([...usedBy.values()].reduce((sum, micros) => sum + micros, 0)) ?? 0,
           }
@@ -137,6 +140,19 @@ async function cpuMeter({ pid, dataDir }: WaybillProcess) {
   return () => {
     const now = read();
     return { waybill: since(now.waybill, before.waybill), postgres: since(now.postgres, before.postgres) };
+  };
+}
+
+/**
+ * @returns a function that tells how much CPU time was used since by the main thread, and by the one of the read models: the
+ *   busiest of the others
+ */
+function scriptThreads({ pid }: WaybillProcess, before = threadMicros(pid)): () => readonly number[] {
+  return () => {
+    const used = [...threadMicros(pid)].map(([id, micros]) => ({ id, micros: micros - (before.get(id) ?? 0) }));
+    const main = used.find(({ id }) => id === pid);
+    const others = used.filter((thread) => thread !== main).map(({ micros }) => micros);
+    return main ? [main.micros, Math.max(...others)] : [];
   };
 }
 

@@ -33,6 +33,15 @@ export function familyCpuMicros(pid: number): number | undefined {
   return ticks * MICROS_PER_TICK;
 }
 
+/** CPU time of each thread of a process so far, by its id; the main thread's is that of the process. Empty where nobody tells. */
+export function threadMicros(pid: number): ReadonlyMap<number, number> {
+  const threads = listed(`/proc/${pid}/task`).map((name): [number, number] => {
+    const stat = statOf(`${pid}/task/${name}`);
+    return [Number(name), (stat?.ticks ?? 0) * MICROS_PER_TICK];
+  });
+  return new Map(threads);
+}
+
 /** The most memory a process has had at once (VmHWM), in MiB. The pages of the log that it has mapped count. */
 export const peakRssMib = (pid: number): number | undefined => statusMib(pid, 'VmHWM');
 
@@ -61,8 +70,9 @@ function statusMib(pid: number, field: string): number | undefined {
   return kib === undefined ? undefined : Math.round(Number(kib) / 1024);
 }
 
-function statOf(pid: number): Stat | undefined {
-  const text = read(`/proc/${pid}/stat`);
+/** @param who a process, or a thread as `<pid>/task/<tid>` */
+function statOf(who: number | string): Stat | undefined {
+  const text = read(`/proc/${who}/stat`);
   if (text === '') return undefined;
   // The second field is the program's name, which may hold blanks and brackets. After it: state, parent, …
   const fields = text
@@ -73,6 +83,14 @@ function statOf(pid: number): Stat | undefined {
     (at) => fields[at],
   );
   return { parent, ticks: user + system, childTicks: childUser + childSystem };
+}
+
+function listed(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }
 
 function read(file: string): string {

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { rounded } from './clock.js';
 
 /** CPU profiles as `node --cpu-prof` writes them, one for each thread of JavaScript. Source: the Profiler domain of the DevTools protocol */
 interface Written {
@@ -80,3 +81,33 @@ export function ofEachStack<Known>(
     return entry.found;
   };
 }
+
+/** A part of a run, by `monotonicMs`. */
+export interface Phase {
+  readonly from: number;
+  readonly to: number;
+  /** CPU time of each thread in it, in the order of the profiles, where the kernel tells it. */
+  readonly cpuMicros?: readonly number[];
+}
+
+export const WHOLE_RUN = { from: Number.NEGATIVE_INFINITY, to: Number.POSITIVE_INFINITY };
+
+export interface Busy {
+  readonly samples: readonly Sample[];
+  /** How much of their time was CPU time: to the profiler a thread that waits for a core looks like one that works. */
+  readonly worth: number;
+  readonly percent: number;
+}
+
+/** What the threads did in a part of a run, each for itself; what only waits for events is left out. */
+export function busyIn(profiles: readonly ThreadProfile[], { from, to, cpuMicros = [] }: Phase): Busy[] {
+  return profiles.map(({ samples }, index) => {
+    const within = samples.filter(({ at }) => at >= from && at <= to);
+    const busy = within.filter(({ isIdle }) => !isIdle);
+    const [all, ready] = [sum(within), sum(busy)];
+    const used = Math.min(cpuMicros[index] ?? ready, ready);
+    return { samples: busy, worth: used / Math.max(ready, 1), percent: rounded((100 * used) / Math.max(all, 1), 1) };
+  });
+}
+
+const sum = (samples: readonly Sample[]): number => samples.reduce((total, { micros }) => total + micros, 0);

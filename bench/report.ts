@@ -63,7 +63,7 @@ export function table(result: BenchResult): string {
     rows.push(['CPU of PostgreSQL per delivery, µs', count(postgresCpuMicrosPerDelivery)]);
   if (audit)
     rows.push(
-      ['the audit trail, of the profiled time in all threads, %', String(audit.profilePercent), 'at most 5'],
+      ['the audit trail, of the CPU time of the profiled threads, %', String(audit.profilePercent), 'at most 5'],
       ['… and in PostgreSQL, of its CPU per delivery, µs', `${audit.postgresMicros} of ${audit.postgresAllMicros}`],
     );
   if (peakRssMiB !== undefined) rows.push(['peak memory of Waybill, mapped log included, MiB', count(peakRssMiB)]);
@@ -80,7 +80,7 @@ function stageLines({ stages, busyPercent }: Stages): string[] {
   const [main, ...others] = busyPercent;
   return [
     '',
-    'profiled time for one delivery'.padEnd(62) + 'µs'.padStart(8) + '%'.padStart(7),
+    'CPU time of the profiled threads for one delivery'.padEnd(62) + 'µs'.padStart(8) + '%'.padStart(7),
     ...stages.map(
       ({ stage, micros, percent }) =>
         STAGES[stage].padEnd(62) + micros.toFixed(1).padStart(8) + percent.toFixed(1).padStart(7),

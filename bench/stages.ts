@@ -1,5 +1,5 @@
 import { rounded } from './clock.js';
-import { type Frame, ofEachStack, type ThreadProfile } from './profiles.js';
+import { type Busy, busyIn, type Frame, ofEachStack, type Phase, type ThreadProfile } from './profiles.js';
 
 /** On what a delivery's CPU time goes, from its request to its rows in the read models. */
 export const STAGES = {
@@ -18,7 +18,7 @@ export type Stage = keyof typeof STAGES;
 
 export interface StageShare {
   readonly stage: Stage;
-  /** Of the profiled time of all threads; what only waits is left out. */
+  /** Of the CPU time of all profiled threads. */
   readonly percent: number;
   /** For one delivery. */
   readonly micros: number;
@@ -71,35 +71,26 @@ function stageOf({ functionName, url }: Frame): Stage | undefined {
 
 /**
  * What a part of a run was spent on, by the samples of V8's profiler: each belongs to the innermost function on the stack
- * whose stage is known. A thread that is ready and waits for a CPU counts as busy, as the profiler cannot tell.
- *
- * @param phase by `monotonicMs`
+ * whose stage is known.
  */
-export function stagesOf(
-  profiles: readonly ThreadProfile[],
-  phase: { readonly from: number; readonly to: number; readonly deliveries: number },
-): Stages {
+export function stagesOf(profiles: readonly ThreadProfile[], phase: Phase & { readonly deliveries: number }): Stages {
   const spent = new Map<Stage, number>();
-  const busyPercent = profiles.map((profile) => {
+  const threads = busyIn(profiles, phase);
+  for (const [index, profile] of profiles.entries()) {
+    const { samples, worth } = threads[index] as Busy;
     const stageOfSample = ofEachStack(profile, stageOfStack);
-    let [busy, all] = [0, 0];
-    for (const sample of profile.samples) {
-      if (sample.at < phase.from || sample.at > phase.to) continue;
-      all += sample.micros;
-      if (sample.isIdle) continue;
-      busy += sample.micros;
+    for (const sample of samples) {
       const stage = stageOfSample(sample);
-      spent.set(stage, (spent.get(stage) ?? 0) + sample.micros);
+      spent.set(stage, (spent.get(stage) ?? 0) + sample.micros * worth);
     }
-    return rounded((100 * busy) / Math.max(all, 1), 1);
-  });
+  }
   const total = [...spent.values()].reduce((sum, micros) => sum + micros, 0);
   const stages = (Object.keys(STAGES) as Stage[]).map((stage) => {
     const micros = spent.get(stage) ?? 0;
     const percent = rounded((100 * micros) / Math.max(total, 1), 1);
     return { stage, percent, micros: rounded(micros / phase.deliveries, 1) };
   });
-  return { stages, busyPercent };
+  return { stages, busyPercent: threads.map(({ percent }) => percent) };
 }
 
 function stageOfStack(frames: Iterable<Frame>): Stage {

@@ -85,4 +85,14 @@ describe('A profile is divided into stages', () => {
     ]);
     expect(busyPercent).toEqual([50, 50]);
   });
+
+  it('by the CPU time of each thread, where the kernel tells it: one that waits for a core looks busy', () => {
+    const phase = { from: 0, to: 4, cpuMicros: [3_000, 1_000], deliveries: 1 };
+    const { stages, busyPercent } = stagesOf([at(2, 2, 2, 9), at(5, 5, 9, 9)], phase);
+    expect(stages.filter((share) => share.micros > 0)).toEqual([
+      { stage: 'log', percent: 25, micros: 1_000 },
+      { stage: 'engine', percent: 75, micros: 3_000 },
+    ]);
+    expect(busyPercent).toEqual([75, 25]);
+  });
 });
