@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { type Database, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import { checkDataFile, DATA_FILE } from './embedded-file.js';
+import { whileOthersPause } from './embedded-opening.js';
 import { decodeRecord, LogCorrupted } from './embedded-record.js';
 import {
   type EventReader,
@@ -51,7 +52,9 @@ export function openTablesUnchecked(path: string, readOnly: boolean): LogTables 
   try {
     // overlappingSync off: a commit's promise resolves after its fsync, and no reader sees what could still be lost.
     // eventTurnBatching off: the batches are the log's own; of lmdb's, a failure would reject a promise that nobody has.
-    env = open({ path, readOnly, maxDbs: 8, overlappingSync: false, eventTurnBatching: false, noSubdir: false });
+    const opened = () =>
+      open({ path, readOnly, maxDbs: 8, overlappingSync: false, eventTurnBatching: false, noSubdir: false });
+    env = readOnly ? whileOthersPause(path, opened) : opened();
     // Made in this order, and only in a new file: elsewhere, that one is missing means that the file is another.
     const log = env.openDB<Buffer, number>('log', { encoding: 'binary', create: tables === 0 } as never);
     const index = log && env.openDB<number, [string, number]>('index', { create: tables < 2 } as never);
