@@ -11,7 +11,8 @@ import { join } from 'node:path';
  * the log open is stopped, and goes on a few milliseconds later.
  */
 export function whileOthersPause<Opened>(folder: string, open: () => Opened): Opened {
-  const others = othersWithLog(folder);
+  // Who was stopped by somebody else stays so.
+  const others = othersWithLog(folder).filter((pid) => !isStopped(pid));
   if (others.length === 0) return open();
   // Should this process be killed meanwhile, the others go on all the same.
   const resume = `sleep ${(PATIENCE_MS * 2) / 1_000}; kill -CONT ${others.join(' ')}`;
@@ -38,34 +39,34 @@ const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** LMDB locks a byte of its lock file for as long as a process has it open. Source: proc_locks(5); Linux only, empty elsewhere */
 function othersWithLog(folder: string): number[] {
-  try {
-    const { ino } = statSync(join(folder, 'lock.mdb'));
-    const holders = readFileSync('/proc/locks', 'utf8')
-      .split('\n')
-      .filter((line) => line.split(/\s+/)[5]?.endsWith(`:${ino}`))
-      .map((line) => Number(line.split(/\s+/)[4]));
-    return [...new Set(holders)].filter((pid) => pid > 0 && pid !== process.pid);
-  } catch {
-    return [];
-  }
+  const lockFile = statSync(join(folder, 'lock.mdb'), { throwIfNoEntry: false });
+  if (!lockFile) return [];
+  const holders = read('/proc/locks')
+    .split('\n')
+    .map((line) => line.split(/\s+/))
+    .filter(([, , , , , file]) => file?.endsWith(`:${lockFile.ino}`))
+    .map(([, , , , pid]) => Number(pid));
+  return [...new Set(holders)].filter((pid) => pid > 0 && pid !== process.pid);
 }
 
 /** All its threads are; also when it has ended. */
-function isStopped(pid: number): boolean {
+const isStopped = (pid: number): boolean =>
+  listed(`/proc/${pid}/task`).every((thread) => {
+    const stat = read(`/proc/${pid}/task/${thread}/stat`);
+    return stat === '' || 'TtZX'.includes(stat.charAt(stat.lastIndexOf(')') + 2));
+  });
+
+/** Nothing where the process or thread has ended meanwhile. */
+const listed = (folder: string): string[] => orElse(() => readdirSync(folder), []);
+const read = (file: string): string => orElse(() => readFileSync(file, 'utf8'), '');
+
+function orElse<Value>(attempt: () => Value, otherwise: Value): Value {
   try {
-    return readdirSync(`/proc/${pid}/task`).every((thread) => {
-      const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
-      return 'TtZX'.includes(stat.charAt(stat.lastIndexOf(')') + 2));
-    });
+    return attempt();
   } catch {
-    return true;
+    return otherwise;
   }
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {
-    // It has ended.
-  }
-}
+/** Nobody is there to be told any more, or it is somebody else's: then it is not seen to stop. */
+const signal = (pid: number, name: NodeJS.Signals): boolean => orElse(() => process.kill(pid, name), false);
