@@ -12,7 +12,7 @@ const REGISTRY = '^src/channels/registry\\.ts$';
 const CHANNEL_PORT = '^src/channels/channel\\.ts$';
 /** What the rest of the house may know of the event store. */
 const EVENT_STORE_PORT = '^src/event-store/(event-store|codec)\\.ts$';
-const VOCABULARY = '^src/domain/vocabulary\\.ts$';
+const VOCABULARY = '^src/domain/(vocabulary|instant)\\.ts$';
 /** What puts the house together. */
 const COMPOSITION_ROOT = '^src/app/';
 /** Four folders or more. */

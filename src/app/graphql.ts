@@ -9,6 +9,7 @@ import { isOrganization } from '../domain/vocabulary.js';
 import { guardOperations } from '../graphql/access-guard.js';
 import { Authentication } from '../graphql/authentication.js';
 import { errorFormatter } from '../graphql/errors.js';
+import { listFieldsQuickly } from '../graphql/input-types.js';
 import { LiveSockets } from '../graphql/live-sockets.js';
 import { guardQueries, guardSubscriptions } from '../graphql/query-limits.js';
 import { ApiKeys } from '../security/api-keys.js';
@@ -46,7 +47,7 @@ export function graphql({ config, logger }: Infrastructure, authentication: Auth
   return GraphQLModule.forRoot<MercuriusDriverConfig>({
     driver: MercuriusDriver,
     typeDefs: readFileSync(new URL('../graphql/schema.graphql', import.meta.url), 'utf8'),
-    transformSchema: guardOperations,
+    transformSchema: (schema) => listFieldsQuickly(guardOperations(schema)),
     path: '/graphql',
     context: authentication.http,
     subscription: { onConnect: authentication.connect as never, fullWsTransport: true },

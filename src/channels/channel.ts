@@ -148,9 +148,19 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** As much of an AbortSignal as it takes to hear that one has to stop. */
+export interface Halting {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  addEventListener(type: 'abort', listener: () => void): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
 export interface SendOptions {
   /** Aborted when the attempt's time is over or the process is shutting down. */
   readonly signal: AbortSignal;
+  /** The same, for a fraction of what it costs to listen to a signal. */
+  readonly halt?: Halting;
   /** The same for every attempt to deliver the same thing, new when a person asks for it again. */
   readonly attemptKey: string;
   /** The time of this attempt, for timestamps that are part of a signature. */

@@ -114,7 +114,7 @@ export function unanswered(error: unknown, host: string, inDoubt: boolean): Reje
 }
 
 /** The reason a signal gives, told apart by name: its time was over, or somebody stopped it. */
-export function abortReason(signal: AbortSignal): Error {
+export function abortReason(signal: Pick<AbortSignal, 'reason'>): Error {
   const reason: unknown = signal.reason;
   if (reason instanceof Error && reason.name === 'TimeoutError') return reason;
   return new DOMException('stopped', 'AbortError');

@@ -3,6 +3,7 @@ import { delivery, repeat } from '../domain/delivery.js';
 import type { DeliveryCommand } from '../domain/delivery-commands.js';
 import type { DeliveryRequested, LegPlan, Route } from '../domain/delivery-events.js';
 import type { DeliveryState } from '../domain/delivery-state.js';
+import { instantOf } from '../domain/instant.js';
 import { badInput } from '../domain/rejection.js';
 import { classOf, keptSubject, type RetentionState } from '../domain/retention.js';
 import {
@@ -125,7 +126,7 @@ export class Intake {
       ok: true,
       order: {
         id,
-        command: { type: 'RequestDelivery', id, now: now.toISOString(), request },
+        command: { type: 'RequestDelivery', id, now: instantOf(now.getTime()), request },
         envelope: {
           organizationId,
           commandId: newId(),

@@ -160,4 +160,13 @@ export const FORGOTTEN = 'forgotten';
 export const personOf = (subject: string): string | undefined => PERSON.exec(subject)?.[1];
 const PERSON = /^(?:kept:[^:]*:[^:]*:)?(person:.+)$/;
 
-const dayOf = (time: number): string => new Date(time).toISOString().slice(0, 10);
+/** The day that was written last: what is requested in one week is kept until the same one. */
+let lastDay = Number.NaN;
+let lastText = '';
+
+function dayOf(time: number): string {
+  const day = Math.floor(time / DAY_MS);
+  if (day !== lastDay) lastText = new Date(time).toISOString().slice(0, 10);
+  lastDay = day;
+  return lastText;
+}

@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel } from 'node:worker_threads';
+import { instantNow } from '../domain/instant.js';
 import { checkAppend, checkSizes } from './append-limits.js';
 import { announcementsOf, EmbeddedLogReader, type LogTables, openTables } from './embedded-log-reader.js';
 import { encodeRecord } from './embedded-record.js';
@@ -162,7 +163,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   }
 
   #write(streamId: string, first: number, events: readonly NewEvent[]): Promise<AppendResult> {
-    const created = new Date().toISOString();
+    const created = instantNow();
     let bytes = 0;
     const records = events.map((event, offset) => {
       const record = encodeRecord(streamId, first + offset, event, created);

@@ -13,31 +13,42 @@ const Given = function given(object: object) {
  * sealed data as a private field: no JSON, log or debugger output has it, and it goes when the event does.
  */
 export class Remembered extends Given {
-  #plain: JsonObject;
-  /** What is still to be stored outside the log. */
-  #contents: NewContent[] | undefined;
+  readonly #plain: JsonObject;
 
-  private constructor(sealed: JsonObject, plain: JsonObject, contents: NewContent[] | undefined) {
+  private constructor(sealed: JsonObject, plain: JsonObject) {
     super(sealed);
     this.#plain = plain;
-    this.#contents = contents;
   }
 
-  static on(sealed: JsonObject, plain: JsonObject, contents?: NewContent[]): JsonObject {
-    return new Remembered(sealed, plain, contents) as unknown as JsonObject;
-  }
-
-  /** The event stays in memory for longer than they should. */
-  static takeContents(data: object): NewContent[] | undefined {
-    if (!(#plain in data)) return undefined;
-    const remembered = data as Remembered;
-    const contents = remembered.#contents;
-    remembered.#contents = undefined;
-    return contents;
+  static on(sealed: JsonObject, plain: JsonObject): JsonObject {
+    return new Remembered(sealed, plain) as unknown as JsonObject;
   }
 
   static of(data: object): JsonObject | undefined {
     return #plain in data ? (data as Remembered).#plain : undefined;
+  }
+}
+
+/** What was sealed outside the log is still to be stored there; it hangs on the event that names it. */
+export class Unstored extends Given {
+  #contents: NewContent[] | undefined;
+
+  private constructor(sealed: JsonObject, contents: NewContent[]) {
+    super(sealed);
+    this.#contents = contents;
+  }
+
+  static on(sealed: JsonObject, contents: NewContent[]): JsonObject {
+    return new Unstored(sealed, contents) as unknown as JsonObject;
+  }
+
+  /** Once: the event stays in memory for longer than they should. */
+  static take(data: object): NewContent[] | undefined {
+    if (!(#contents in data)) return undefined;
+    const unstored = data as Unstored;
+    const contents = unstored.#contents;
+    unstored.#contents = undefined;
+    return contents;
   }
 }
 
@@ -46,7 +57,7 @@ export function takeContents(events: readonly { readonly data: JsonObject }[]): 
   let contents: NewContent[] | undefined;
   for (const { data } of events) {
     if (data.stored === undefined) continue;
-    const taken = Remembered.takeContents(data);
+    const taken = Unstored.take(data);
     if (taken) contents = [...(contents ?? []), ...taken];
   }
   return contents;

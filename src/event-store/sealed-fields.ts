@@ -9,7 +9,7 @@ import { OnePiece, plainSizeOfOne } from './content/one-piece.js';
 import { type ByteRange, Pieces, plainSize } from './content/pieces.js';
 import { type DataKey, decrypt, encrypt } from './event-cipher.js';
 import { ContentLost, ContentUnavailable } from './event-store.js';
-import { Remembered } from './remembered.js';
+import { Remembered, Unstored } from './remembered.js';
 import { type ContentReference, leaveClosed, type Part, putBack, takeOut } from './sensitive.js';
 
 /** The keys that are at hand, and the way to those that are not. */
@@ -64,16 +64,18 @@ export class SealedFields implements FieldProtection {
     const taken = takeOut(type, data, subject);
     if (!taken) return data;
     const [own] = taken.parts;
-    const isRequest = type === 'DeliveryRequested' && this.#contents !== undefined && canName(streamId);
-    if (isRequest && lengthOf((own as Part).fields as never) > LARGE) return this.#sealLarge(data, taken, place);
+    const mayBeLarge = type === 'DeliveryRequested' && this.#contents !== undefined;
+    if (mayBeLarge && lengthOf((own as Part).fields as never) > LARGE && canName(streamId))
+      return this.#sealLarge(data, taken, place);
     const sealed: SealedPart[] = [];
     for (const { subject, fields } of taken.parts) {
       const text = JSON.stringify(fields);
-      if (isRequest && text.length > LARGE && fields === own?.fields) return this.#sealLarge(data, taken, place);
+      if (mayBeLarge && text.length > LARGE && fields === own?.fields && canName(streamId))
+        return this.#sealLarge(data, taken, place);
       const key = this.#keyOf(subject);
       sealed.push({ key: key.id, value: encrypt(key, streamId, eventId, text) });
     }
-    return Remembered.on({ ...taken.clear, sealed } as unknown as JsonObject, data);
+    return Remembered.on(Object.assign(taken.clear, { sealed }) as unknown as JsonObject, data);
   }
 
   #keyOf(subject: string): DataKey {
@@ -110,11 +112,8 @@ export class SealedFields implements FieldProtection {
       ...(personalization && { personalization }),
       stored: stored.map((reference, index) => ({ path: apart[index] as string, ...reference })),
     };
-    return Remembered.on(
-      { ...clear, stored, sealed } as unknown as JsonObject,
-      plain as unknown as JsonObject,
-      contents,
-    );
+    const whole = { ...clear, stored, sealed } as unknown as JsonObject;
+    return Unstored.on(Remembered.on(whole, plain as unknown as JsonObject), contents);
   }
 
   /** @throws KeyMissing; Error when it was tampered with */

@@ -33,7 +33,7 @@ export interface Part {
   readonly fields: JsonObject;
 }
 
-/** An event's data in two: what stays as it is, and what is sealed. Undefined when nothing of it is sensitive. */
+/** An event's data in two: a copy of what stays as it is, and what is sealed. Undefined when nothing of it is sensitive. */
 export function takeOut(
   type: string,
   data: JsonObject,
@@ -99,24 +99,28 @@ export function takeOut(
 }
 
 function takeOutOfRequest(data: JsonObject, subject: string) {
-  const { content, personalization, legs, ...clear } = data as unknown as Request;
+  const { content, personalization, ...clear } = data as unknown as Request;
+  // Nothing more is copied than must be: nearly all deliveries go to destinations.
+  if (clear.legs.every(({ routes }) => routes.every(({ address }) => address === undefined)))
+    return {
+      clear: clear as unknown as JsonObject,
+      parts: [{ subject, fields: { content, personalization } as never }],
+    };
   const addressesOf = new Map<string, Address[]>();
-  const shown = legs.every(({ routes }) => routes.every(({ address }) => address === undefined))
-    ? legs
-    : legs.map((leg, at) => ({
-        ...leg,
-        routes: leg.routes.map(({ address, ...route }, nth) => {
-          if (address === undefined) return route;
-          const whose = route.subject === undefined ? subject : keptWith(subject, route.subject);
-          addressesOf.set(whose, [...(addressesOf.get(whose) ?? []), [at, nth, address]]);
-          return route;
-        }),
-      }));
+  const legs = clear.legs.map((leg, at) => ({
+    ...leg,
+    routes: leg.routes.map(({ address, ...route }, nth) => {
+      if (address === undefined) return route;
+      const whose = route.subject === undefined ? subject : keptWith(subject, route.subject);
+      addressesOf.set(whose, [...(addressesOf.get(whose) ?? []), [at, nth, address]]);
+      return route;
+    }),
+  }));
   const own = { content, personalization, addresses: addressesOf.get(subject) };
   const parts: Part[] = [{ subject, fields: own as unknown as JsonObject }];
   for (const [whose, addresses] of addressesOf)
     if (whose !== subject) parts.push({ subject: whose, fields: { addresses } });
-  return { clear: { legs: shown, ...clear } as unknown as JsonObject, parts };
+  return { clear: { ...clear, legs } as unknown as JsonObject, parts };
 }
 
 /** Whether there is something in it that is to be sealed. */

@@ -1,3 +1,4 @@
+import { millisOf } from '../domain/instant.js';
 import { writeUuid } from '../domain/uuid.js';
 
 /**
@@ -115,7 +116,7 @@ const encoders = {
   bigint: { oid: 20, write: (out: BinaryElements, value: number | bigint) => out.int64(value) },
   timestamptz: {
     oid: 1184,
-    write: (out: BinaryElements, value: string) => out.int64((Date.parse(value) - POSTGRES_EPOCH_MS) * 1_000),
+    write: (out: BinaryElements, value: string) => out.int64((millisOf(value) - POSTGRES_EPOCH_MS) * 1_000),
   },
 };
 

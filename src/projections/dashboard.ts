@@ -1,5 +1,6 @@
 import type { Leg } from '../domain/delivery-state.js';
 import { legStatus } from '../domain/delivery-status.js';
+import { millisOf } from '../domain/instant.js';
 import { type Channel, ERROR_CATEGORIES, type Instant, type Status } from '../domain/vocabulary.js';
 import { type Column, upsert } from './columns.js';
 import type { Change, Projection } from './projection.js';
@@ -68,7 +69,7 @@ function outcomeCounts(state: DeliveryView['state'], leg: Leg, marks: LegMarks):
   if (isDelivered(status)) counts.delivered = 1;
   else if (isPending(status)) counts.pending = 1;
   else if (status !== 'CANCELLED') counts.failed = 1;
-  const elapsed = (until: Instant) => Math.max(0, Date.parse(until) - Date.parse(state.requestedAt));
+  const elapsed = (until: Instant) => Math.max(0, millisOf(until) - millisOf(state.requestedAt));
   if (marks.firstAttemptAt !== undefined) {
     counts.processing_ms = elapsed(marks.firstAttemptAt);
     counts.processing_count = 1;

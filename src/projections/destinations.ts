@@ -1,5 +1,6 @@
 import type { DeliveryEvent } from '../domain/delivery-events.js';
 import type { DestinationDefinition } from '../domain/destination.js';
+import { millisOf } from '../domain/instant.js';
 import type { OpenCircuit } from '../domain/provider.js';
 import type { RetryPolicy } from '../domain/retry-policy.js';
 import type { Channel, Instant, JsonObject } from '../domain/vocabulary.js';
@@ -91,7 +92,7 @@ export function healthCounts(changes: readonly Pick<Change<DeliveryView, Deliver
       lastSuccessAt: succeeded ? later(counts.lastSuccessAt, event.at) : counts.lastSuccessAt,
       lastFailureAt: succeeded ? counts.lastFailureAt : later(counts.lastFailureAt, event.at),
       // Two clocks may have recorded start and outcome: never negative.
-      responseMs: counts.responseMs + Math.max(0, Date.parse(event.at) - Date.parse(event.data.startedAt)),
+      responseMs: counts.responseMs + Math.max(0, millisOf(event.at) - millisOf(event.data.startedAt)),
     });
   }
   return [...byDestination.values()];

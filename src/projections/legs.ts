@@ -1,4 +1,5 @@
 import { legStatus } from '../domain/delivery-status.js';
+import { instantOf, millisOf } from '../domain/instant.js';
 import type { Channel, ErrorCategory, Instant, Priority, Status } from '../domain/vocabulary.js';
 import { type Column, replacing, rowWriter } from './columns.js';
 import { byAge, type Projection } from './projection.js';
@@ -37,7 +38,7 @@ export interface LegRecord {
 export function legRecords({ id, state, marks, updatedAt }: DeliveryView): LegRecord[] {
   const { request, requestedAt } = state;
   const { slaSeconds } = request;
-  const dueAt = slaSeconds === undefined ? null : new Date(Date.parse(requestedAt) + slaSeconds * 1_000).toISOString();
+  const dueAt = slaSeconds === undefined ? null : instantOf(millisOf(requestedAt) + slaSeconds * 1_000);
   return state.legs.map((leg, index) => {
     const mark = marks[index] as LegMarks;
     const route = leg.routes[leg.route];

@@ -1,4 +1,3 @@
-import { getEventListeners } from 'node:events';
 import type { SendOutcome } from '../channels/channel.js';
 import { derivedId, newId } from '../commands/ids.js';
 import { nextAttempt } from '../domain/delivery-attempts.js';
@@ -12,6 +11,7 @@ import { type Addressed, type Among, type Suppress, withoutSuppressed } from './
 import { AttemptFiles, failureOfContent, OF_CONTENT, type OpenFile } from './attempt-files.js';
 import type { Verdict } from './breaker.js';
 import { policyInDoubt, type Unanswered } from './doubts.js';
+import { Call, type Halt } from './halt.js';
 import type { Pass } from './route-gate.js';
 import type { Target, Targets } from './targets.js';
 
@@ -56,9 +56,7 @@ export type Complete = (request: Existing['request'], deliveryId: string) => Pro
 /** One attempt from its route to its recorded outcome. */
 export class Attempts {
   readonly #ports: AttemptPorts;
-  readonly #running = new Set<AbortController>();
-  /** As many as were ever needed at once. To make one for each attempt takes longer than all else that is done with it. */
-  readonly #unused: AbortController[] = [];
+  readonly #running = new Set<Halt>();
   #stopping = false;
 
   constructor(ports: AttemptPorts) {
@@ -126,7 +124,7 @@ export class Attempts {
   /** Stops waiting for providers. What was cut off is not recorded: shutdown is not failure. */
   abort(): void {
     this.#stopping = true;
-    for (const controller of this.#running) controller.abort();
+    for (const halt of this.#running) halt.abort(new DOMException('Waybill is shutting down', 'AbortError'));
   }
 
   /** The request with its content, which only this attempt holds, and its files; or why there can be none. */
@@ -161,15 +159,16 @@ export class Attempts {
     { config, content }: Addressed,
     files: AttemptFiles | undefined,
   ): Promise<SendOutcome | undefined> {
-    const controller = this.#unused.pop() ?? new AbortController();
     const { adapter } = target;
+    const call = new Call(attemptKey(deliveryId, leg), new Date());
+    const { halt } = call;
     const ownTimeout = config.timeout;
     const timeoutMs = typeof ownTimeout === 'number' ? ownTimeout : adapter.describe().limits.timeoutMs;
     const timer = setTimeout(
-      () => controller.abort(new DOMException('the attempt took too long', 'TimeoutError')),
+      () => halt.abort(new DOMException('the attempt took too long', 'TimeoutError')),
       timeoutMs,
     );
-    this.#running.add(controller);
+    this.#running.add(halt);
     try {
       const outcome = await adapter.send(
         {
@@ -184,10 +183,10 @@ export class Attempts {
           priority: request.priority,
           ...this.#callback(adapter.describe().provider, leg, target),
         },
-        { signal: controller.signal, attemptKey: attemptKey(deliveryId, leg), now: new Date() },
+        call,
       );
       if (outcome.kind === 'accepted') return outcome;
-      if (this.#stopping && controller.signal.aborted) return undefined;
+      if (this.#stopping && halt.aborted) return undefined;
       return files?.trouble ? withoutContent(files.trouble) : outcome;
     } catch (error) {
       if (files?.trouble) return withoutContent(files.trouble);
@@ -196,10 +195,7 @@ export class Attempts {
       return { kind: 'rejected', category: 'SYSTEM', code: 'CHANNEL_DEFECT', detail };
     } finally {
       clearTimeout(timer);
-      this.#running.delete(controller);
-      // What still listens would hear of an attempt that is not its own.
-      const { signal } = controller;
-      if (!signal.aborted && getEventListeners(signal, 'abort').length === 0) this.#unused.push(controller);
+      this.#running.delete(halt);
     }
   }
 

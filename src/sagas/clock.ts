@@ -1,3 +1,5 @@
+import { instantOf } from '../domain/instant.js';
+
 /** More than that was not the way of an answer: the database's clock was set forward. */
 const STEP_MS = 250;
 /** Milliseconds that are made good in each second, so that a second by this clock is never much less than one. */
@@ -15,9 +17,6 @@ export class SharedClock {
   /** Before the first answer, this machine's own idea of the time. */
   #offsetMs = Date.now() - performance.now();
   #setAtMs: number | undefined;
-  /** The same for all who ask within a millisecond: writing it costs more than finding out what time it is. */
-  #text = '';
-  #textMs = Number.NaN;
 
   /**
    * @param databaseMs Unix milliseconds, as the database answered
@@ -45,11 +44,6 @@ export class SharedClock {
 
   /** RFC 3339, UTC. */
   now(): string {
-    const ms = Math.floor(this.nowMs());
-    if (ms !== this.#textMs) {
-      this.#textMs = ms;
-      this.#text = new Date(ms).toISOString();
-    }
-    return this.#text;
+    return instantOf(Math.floor(this.nowMs()));
   }
 }

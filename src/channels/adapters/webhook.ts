@@ -1,4 +1,5 @@
 import type { Dispatcher } from 'undici';
+import { instantOf } from '../../domain/instant.js';
 import type { Attachment, Json } from '../../domain/vocabulary.js';
 import { Adapter, type Declaration, inField, problemAt } from '../adapter.js';
 import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
@@ -136,9 +137,9 @@ export class WebhookAdapter extends Adapter<WebhookConfig> {
     return (await attempt(token)).result;
   }
 
-  #exchange(target: Target, headers: string[], body: Buffer, { signal }: SendOptions): Promise<HttpResult> {
+  #exchange(target: Target, headers: string[], body: Buffer, options: SendOptions): Promise<HttpResult> {
     const { origin, path, method, timeoutMs, rules } = target;
-    const request = { origin, path, method, headers, body, timeoutMs, signal };
+    const request = { origin, path, method, headers, body, timeoutMs, signal: options.halt ?? options.signal };
     return exchange(this.#dispatcher(target), rules.length > 0 ? { ...request, keepBytes: JUDGED_BYTES } : request);
   }
 
@@ -198,7 +199,7 @@ function bodyOf(
   const { subject, text, html, data } = content;
   // JSON.stringify leaves out what is undefined.
   const payload = { deliveryId, subject, text, html, data, attachments };
-  return JSON.stringify({ type: eventType(data), timestamp: now.toISOString(), data: payload });
+  return JSON.stringify({ type: eventType(data), timestamp: instantOf(now.getTime()), data: payload });
 }
 
 function eventType(data: Json | undefined): string {

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { ErrorCategory } from '../../domain/vocabulary.js';
+import type { Halting } from '../channel.js';
 import { abortReason, type Rejected, rejected, unanswered } from '../outcome.js';
 import { Cohort } from './cohort.js';
 
@@ -16,7 +17,7 @@ export interface HttpRequest {
   readonly body?: Buffer | string | Readable;
   /** Bound on everything from here to the end of the response: queueing, connecting, waiting, reading. */
   readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+  readonly signal: Halting;
   /** How much of the response body is kept, in bytes. Default 4,096. */
   readonly keepBytes?: number;
 }

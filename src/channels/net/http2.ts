@@ -8,7 +8,8 @@ import type { ProxyServer } from './ways-out.js';
 
 /** HTTP/2 (RFC 9113) for providers that speak nothing else: one connection for many requests at once. */
 
-export interface Http2Request extends Omit<HttpRequest, 'headers' | 'keepBytes'> {
+export interface Http2Request extends Omit<HttpRequest, 'headers' | 'keepBytes' | 'signal'> {
+  readonly signal: AbortSignal;
   readonly headers: Readonly<Record<string, string>>;
   /** Requests share a connection when they have this, the origin and the proxy in common. */
   readonly connectionKey: string;

@@ -8,10 +8,10 @@ import { fileURLToPath } from 'node:url';
 
 const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** The event store compiled into a folder of its own, for processes that append to a log and are killed. */
+/** The event store, with the words it uses, compiled into a folder of its own, for processes that append to a log and are killed. */
 export async function compileEventStore() {
   const directory = await mkdtemp(join(tmpdir(), 'waybill-log-compiled-'));
-  for (const part of ['src/event-store', 'scripts/build.mjs'])
+  for (const part of ['src/domain', 'src/event-store', 'scripts/build.mjs'])
     await cp(join(REPOSITORY, part), join(directory, part), { recursive: true });
   await cp(fileURLToPath(new URL('appender.mjs', import.meta.url)), join(directory, 'appender.mjs'));
   await writeFile(join(directory, 'package.json'), '{"type":"module"}');
