@@ -1,7 +1,6 @@
-import { hash } from 'node:crypto';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import { addKeys, type EntryFacts, factsOf, leafOf } from './entry.js';
-import { EMPTY_ROOT, HASH_BYTES, leafHash, nodeHash } from './merkle.js';
+import { EMPTY_ROOT, HASH_BYTES, leafHash, nodeHash, sha256 } from './merkle.js';
 
 /** Entries in one row, and hashes in one row of nodes: a full row of nodes is one hash of the row above. */
 export const ROW_ENTRIES = 256;
@@ -16,7 +15,7 @@ const chainInput = Buffer.alloc(2 * HASH_BYTES);
 export function chained(before: Buffer, leaf: Buffer): Buffer {
   chainInput.set(before);
   chainInput.set(leaf, HASH_BYTES);
-  return hash('sha256', chainInput, 'buffer');
+  return sha256(chainInput);
 }
 
 /** Up to 256 consecutive entries. All of it follows from the log. */
