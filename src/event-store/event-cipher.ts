@@ -25,19 +25,7 @@ export function encrypt(key: DataKey, streamId: string, eventId: string, text: s
   cipher.setAAD(aad(key, streamId, eventId));
   const body = cipher.update(text, 'utf8');
   cipher.final();
-  return inBase64(nonce, body, cipher.getAuthTag());
-}
-
-/** Written over each time: what is sealed is small, and to make a buffer for it takes as long as to write it. */
-const joined = Buffer.alloc(16 * 1024);
-
-function inBase64(nonce: Buffer, body: Buffer, tag: Buffer): string {
-  const end = nonce.length + body.length + tag.length;
-  const bytes = end <= joined.length ? joined : Buffer.alloc(end);
-  bytes.set(nonce);
-  bytes.set(body, nonce.length);
-  bytes.set(tag, end - tag.length);
-  return bytes.toString('base64', 0, end);
+  return Buffer.concat([nonce, body, cipher.getAuthTag()]).toString('base64');
 }
 
 export const decrypt = (key: DataKey, streamId: string, eventId: string, value: string): string =>
@@ -57,15 +45,11 @@ export function decryptBytes(key: Buffer, aad: Buffer, bytes: Buffer): Buffer {
 const input = Buffer.alloc(4 + KEY_BYTES + 36);
 input.writeUInt32BE(1, 0);
 
-/** The key that was derived last: whoever is given it has copied it before the next one. */
-const derived = Buffer.alloc(KEY_BYTES);
-
 function eventKey(key: Buffer, eventId: string): Buffer {
   key.copy(input, 4);
   input.fill(0, 4 + KEY_BYTES);
   input.write(eventId, 4 + KEY_BYTES, 'latin1');
-  derived.write(hash('sha256', input, 'binary'), 'binary');
-  return derived;
+  return hash('sha256', input, 'buffer');
 }
 
 /** Random bytes are cheap in bulk; never used twice. */
