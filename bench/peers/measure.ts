@@ -29,6 +29,7 @@ export interface Figures extends CpuUse {
 export interface Latency {
   /** From when the request should have been sent, so that a stalled system cannot hide behind a waiting client. */
   readonly requestToFirstByteMs: Percentiles;
+  /** Waybill's clock can be behind for some seconds after a start; nothing was accepted before it was due. */
   readonly acceptedToFirstByteMs: Percentiles;
 }
 
@@ -89,7 +90,9 @@ export async function latency(contestant: Contestant, receiver: BenchReceiver, s
   const arrivalOf = (id: string) => arrivals.get(`${id}_1`) ?? Number.NaN;
   return {
     requestToFirstByteMs: percentiles(accepted.map(({ id }, number) => arrivalOf(id) - dueAt(number))),
-    acceptedToFirstByteMs: percentiles(accepted.map(({ id, acceptedAt }) => arrivalOf(id) - acceptedAt)),
+    acceptedToFirstByteMs: percentiles(
+      accepted.map(({ id, acceptedAt }, number) => arrivalOf(id) - Math.max(acceptedAt, dueAt(number))),
+    ),
   };
 }
 
