@@ -12,6 +12,7 @@ const REGISTRY = '^src/channels/registry\\.ts$';
 const CHANNEL_PORT = '^src/channels/channel\\.ts$';
 /** What the rest of the house may know of the event store. */
 const EVENT_STORE_PORT = '^src/event-store/(event-store|codec)\\.ts$';
+/** The words of the business, and how its times are written. */
 const VOCABULARY = '^src/domain/(vocabulary|instant)\\.ts$';
 /** What puts the house together. */
 const COMPOSITION_ROOT = '^src/app/';

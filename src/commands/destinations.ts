@@ -6,6 +6,7 @@ import {
   destination,
   hidden,
 } from '../domain/destination.js';
+import { instantNow } from '../domain/instant.js';
 import type { OpenCircuit } from '../domain/provider.js';
 import { badInput, reject } from '../domain/rejection.js';
 import { type RetryPolicy, retryPolicy, retryPolicyProblems } from '../domain/retry-policy.js';
@@ -83,7 +84,7 @@ export class Destinations {
     const config = needsSecret ? withValue(given, signing.path, signing.secret) : given;
     const defined = this.#define(input, config, requester.organizationId, requester);
     if (Array.isArray(defined)) return badInput(defined);
-    const command = { type: 'CreateDestination', now: now(), definition: defined } as const;
+    const command = { type: 'CreateDestination', now: instantNow(), definition: defined } as const;
     const result = await this.#order(newId(), command, requester, requester.organizationId);
     return result.ok && needsSecret && signing.isShared ? { ...result, signingSecret: signing.secret } : result;
   }
@@ -97,7 +98,7 @@ export class Destinations {
       if (misdirected.length > 0) return badInput(misdirected);
       const defined = this.#define(input, keepHidden(given, secrets), organizationId, requester);
       if (Array.isArray(defined)) return badInput(defined);
-      return { ok: true, command: { type: 'UpdateDestination', now: now(), definition: defined } };
+      return { ok: true, command: { type: 'UpdateDestination', now: instantNow(), definition: defined } };
     });
   }
 
@@ -121,7 +122,7 @@ export class Destinations {
         ]);
       if (signing.isShared) signingSecret = signing.secret;
       const split = splitSecrets(rotated, this.#catalog.secretPaths(type, rotated));
-      return { ok: true, command: { type: 'RotateDestinationSecret', now: now(), ...split } };
+      return { ok: true, command: { type: 'RotateDestinationSecret', now: instantNow(), ...split } };
     });
     return result.ok && signingSecret !== undefined ? { ...result, signingSecret } : result;
   }
@@ -129,14 +130,14 @@ export class Destinations {
   delete(id: string, requester: Requester, mayAccess: MayAccess) {
     return this.#change(id, requester, mayAccess, () => ({
       ok: true,
-      command: { type: 'DeleteDestination', now: now() },
+      command: { type: 'DeleteDestination', now: instantNow() },
     }));
   }
 
   enable(id: string, requester: Requester, mayAccess: MayAccess) {
     return this.#change(id, requester, mayAccess, () => ({
       ok: true,
-      command: { type: 'EnableDestination', now: now() },
+      command: { type: 'EnableDestination', now: instantNow() },
     }));
   }
 
@@ -145,7 +146,7 @@ export class Destinations {
     return this.#change(id, requester, mayAccess, () =>
       reason.trim() === '' || reason.length > MAX_REASON
         ? badInput([{ path: 'reason', problem: `must have 1 to ${MAX_REASON} characters` }])
-        : { ok: true, command: { type: 'DisableDestination', now: now(), reason } },
+        : { ok: true, command: { type: 'DisableDestination', now: instantNow(), reason } },
     );
   }
 
@@ -154,7 +155,7 @@ export class Destinations {
     const { state } = await this.#executor.load(destination, id);
     if (state.tag !== 'present') return;
     const { organizationId } = state.definition;
-    await this.#order(id, { ...found, now: now() }, { actor: 'engine' }, organizationId);
+    await this.#order(id, { ...found, now: instantNow() }, { actor: 'engine' }, organizationId);
   }
 
   #define(
@@ -248,8 +249,6 @@ export class Destinations {
     return result.ok ? { ...result, id } : result;
   }
 }
-
-const now = (): string => new Date().toISOString();
 
 const hasValue = (config: JsonObject, path: readonly string[]): boolean => {
   const at = path.reduce<Json | undefined>((inner, key) => (isObject(inner) ? inner[key] : undefined), config);

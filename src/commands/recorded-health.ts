@@ -1,3 +1,4 @@
+import { instantNow } from '../domain/instant.js';
 import { type OpenCircuit, provider } from '../domain/provider.js';
 import type { Channel } from '../domain/vocabulary.js';
 import type { Destinations } from './destinations.js';
@@ -24,7 +25,7 @@ export class RecordedHealth {
     if ('destinationId' in subject)
       return await this.#destinations.note(subject.destinationId, { type: 'OpenDestinationCircuit', circuit });
     const { provider: name, channel } = subject;
-    const command = { type: 'OpenProviderCircuit', now: now(), name, channel, circuit } as const;
+    const command = { type: 'OpenProviderCircuit', now: instantNow(), name, channel, circuit } as const;
     await this.#executor.execute(provider, { id: providerId(name), command, envelope: envelope() });
   }
 
@@ -32,7 +33,7 @@ export class RecordedHealth {
     if ('destinationId' in subject)
       return await this.#destinations.note(subject.destinationId, { type: 'CloseDestinationCircuit' });
     const { provider: name } = subject;
-    const command = { type: 'CloseProviderCircuit', now: now(), name } as const;
+    const command = { type: 'CloseProviderCircuit', now: instantNow(), name } as const;
     await this.#executor.execute(provider, { id: providerId(name), command, envelope: envelope() });
   }
 
@@ -46,5 +47,4 @@ export class RecordedHealth {
   }
 }
 
-const now = (): string => new Date().toISOString();
 const envelope = () => ({ organizationId: NOBODY, commandId: newId(), actor: 'engine' });

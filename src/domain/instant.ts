@@ -23,6 +23,22 @@ export function instantOf(ms: number): Instant {
 
 export const instantNow = (): Instant => instantOf(Date.now());
 
+export const DAY_MS = 86_400_000;
+
+/** The day that was written last, in days since 1970. */
+let writtenDay = Number.NaN;
+let writtenText = '';
+
+/** The day in UTC of some Unix milliseconds, `YYYY-MM-DD`. Whoever asks mostly asks for the same one. @throws RangeError */
+export function dayOf(ms: number): string {
+  const number = Math.floor(ms / DAY_MS);
+  if (number !== writtenDay) {
+    writtenText = new Date(ms).toISOString().slice(0, -'T00:00:00.000Z'.length);
+    writtenDay = number;
+  }
+  return writtenText;
+}
+
 /** Of the day that was read last: its year, month and day as one number, and when it begins. */
 let day = Number.NaN;
 let dayMs = 0;

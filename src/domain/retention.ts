@@ -1,3 +1,4 @@
+import { DAY_MS, dayOf } from './instant.js';
 import { badInput, type Decision, record } from './rejection.js';
 import type { FieldProblem, Instant } from './vocabulary.js';
 
@@ -111,7 +112,6 @@ export function classOf(
 }
 
 const DURATION = /^P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?$/;
-const DAY_MS = 86_400_000;
 
 /**
  * The day before which everything is old enough: `now` less the duration, by the calendar in UTC.
@@ -159,14 +159,3 @@ export const FORGOTTEN = 'forgotten';
 /** The person whose key it is, or undefined: a group's key names its members, a place's is nobody's. */
 export const personOf = (subject: string): string | undefined => PERSON.exec(subject)?.[1];
 const PERSON = /^(?:kept:[^:]*:[^:]*:)?(person:.+)$/;
-
-/** The day that was written last: what is requested in one week is kept until the same one. */
-let lastDay = Number.NaN;
-let lastText = '';
-
-function dayOf(time: number): string {
-  const day = Math.floor(time / DAY_MS);
-  if (day !== lastDay) lastText = new Date(time).toISOString().slice(0, 10);
-  lastDay = day;
-  return lastText;
-}

@@ -4,6 +4,7 @@ import { DataSubjects, type Recipient } from '../commands/data-subjects.js';
 import { Deliveries } from '../commands/deliveries.js';
 import type { RequestDeliveryInput } from '../commands/delivery-input.js';
 import type { DeliveryCommand } from '../domain/delivery-commands.js';
+import { instantNow } from '../domain/instant.js';
 import { isUuid } from '../domain/vocabulary.js';
 import type { DeliveryFilter } from '../projections/delivery-entity.js';
 import type { PageArgs } from '../projections/page.js';
@@ -72,20 +73,20 @@ export class DeliveryResolver {
     @Args('comment') comment?: string | null,
   ) {
     const { actor: approver } = context.principal;
-    return this.#change(context, id, { type: 'Approve', now: now(), approver, ...(comment && { comment }) });
+    return this.#change(context, id, { type: 'Approve', now: instantNow(), approver, ...(comment && { comment }) });
   }
 
   @Mutation()
   rejectDelivery(@Context() context: RequestContext, @Args('id') id: string, @Args('reason') reason: string) {
     if (reason.trim() === '') throw badInput([{ path: 'reason', problem: 'must not be empty' }]);
-    return this.#change(context, id, { type: 'Reject', now: now(), approver: context.principal.actor, reason });
+    return this.#change(context, id, { type: 'Reject', now: instantNow(), approver: context.principal.actor, reason });
   }
 
   @Mutation()
   cancelDelivery(@Context() context: RequestContext, @Args('id') id: string, @Args('reason') reason?: string | null) {
     return this.#change(context, id, {
       type: 'Cancel',
-      now: now(),
+      now: instantNow(),
       by: context.principal.actor,
       ...(reason && { reason }),
     });
@@ -93,7 +94,7 @@ export class DeliveryResolver {
 
   @Mutation()
   retryDelivery(@Context() context: RequestContext, @Args('id') id: string) {
-    return this.#change(context, id, { type: 'Retry', now: now(), by: context.principal.actor });
+    return this.#change(context, id, { type: 'Retry', now: instantNow(), by: context.principal.actor });
   }
 
   @Query()
@@ -156,5 +157,3 @@ export class DeliveryResolver {
     return await this.presenter.fromCommand(changed);
   }
 }
-
-const now = (): string => new Date().toISOString();

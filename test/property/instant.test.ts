@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { instantNow, instantOf, millisOf } from '../../src/domain/instant.js';
+import { dayOf, instantNow, instantOf, millisOf } from '../../src/domain/instant.js';
 
 const millis = fc.oneof(
   fc.integer({ min: -8_640_000_000_000_000, max: 8_640_000_000_000_000 }),
@@ -23,6 +23,15 @@ describe('an instant', () => {
         expect(instantOf(ms)).toBe(new Date(ms).toISOString());
       }),
     );
+  });
+
+  it('is on the day that a Date says', () => {
+    fc.assert(
+      fc.property(millis, (ms) => {
+        expect(`${dayOf(ms)}T`).toBe(/^.*T/.exec(new Date(ms).toISOString())?.[0]);
+      }),
+    );
+    expect(() => dayOf(Number.NaN)).toThrow(RangeError);
   });
 
   it('is now, when nothing else is said', () => {

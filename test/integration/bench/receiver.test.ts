@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { type BenchReceiver, startReceiver } from '../../../bench/receiver.js';
 
@@ -14,24 +14,20 @@ const post = (id: string, body = 'ü') =>
   `POST /hook HTTP/1.1\r\nHost: x\r\nWebhook-Id: ${id}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 
 async function answers(...parts: readonly (string | Buffer)[]): Promise<string> {
-  const socket = connect(receiver.port, '127.0.0.1');
+  const socket = connect({ port: receiver.port, host: '127.0.0.1', noDelay: true });
+  const closed = once(socket, 'close');
   let text = '';
   socket.setEncoding('latin1').on('data', (some: string) => {
     text += some;
   });
   for (const part of parts) {
-    socket.write(part);
-    await settled(socket);
+    await new Promise((resolve) => socket.write(part, resolve));
+    // While it answers this it mostly reads the part, so that parts do not come together.
+    await receiver.count();
   }
   socket.end();
-  await once(socket, 'close');
+  await closed;
   return text;
-}
-
-/** What was written has been read, as far as one can tell: another connection's question was answered after it. */
-async function settled(socket: Socket): Promise<void> {
-  await new Promise((resolve) => socket.write('', resolve));
-  await receiver.count();
 }
 
 const OK = 'HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\nkeep-alive: timeout=60\r\n\r\n';
