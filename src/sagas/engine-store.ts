@@ -20,13 +20,6 @@ export interface Claim {
   readonly position: bigint;
 }
 
-export interface Census {
-  /** Instances that are alive, this one included. */
-  readonly instances: number;
-  /** The database's clock, Unix milliseconds. */
-  readonly nowMs: number;
-}
-
 export interface OpenDelivery {
   readonly id: string;
   readonly priority: Priority;
@@ -76,19 +69,30 @@ export class EngineStore {
     this.#owner = owner;
   }
 
-  /** Says that this instance is alive, and finds out who else is. */
-  async census(): Promise<Census> {
-    const { rows } = await this.#pool.query<{ instances: number; now_ms: number }>(
+  /** The database's clock, Unix milliseconds. Nothing else is asked or stored, so that the answer is there at once. */
+  async nowMs(): Promise<number> {
+    const { rows } = await this.#pool.query<{ now_ms: number }>(
+      'SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now_ms',
+    );
+    return rows[0]?.now_ms as number;
+  }
+
+  /**
+   * Says that this instance is alive, and finds out who else is.
+   *
+   * @returns how many are alive, this one included
+   */
+  async census(): Promise<number> {
+    const { rows } = await this.#pool.query<{ instances: number }>(
       `WITH me AS (
          INSERT INTO engine_instances (instance, seen_at) VALUES ($1, now())
          ON CONFLICT (instance) DO UPDATE SET seen_at = now()),
        gone AS (DELETE FROM engine_instances WHERE seen_at < now() - interval '1 day')
-       SELECT 1 + count(*)::integer AS instances, extract(epoch FROM clock_timestamp())::float8 * 1000 AS now_ms
+       SELECT 1 + count(*)::integer AS instances
        FROM engine_instances WHERE instance <> $1 AND seen_at > now() - make_interval(secs => $2)`,
       [this.#owner, LEASE_TTL_SECONDS],
     );
-    const { instances = 1, now_ms: nowMs = Date.now() } = rows[0] ?? {};
-    return { instances, nowMs };
+    return rows[0]?.instances ?? 1;
   }
 
   /** Says that this instance will soon be gone, so that the others share what it had. */

@@ -61,8 +61,8 @@ export class Leases {
   /** Takes as many free partitions as are this instance's share. */
   async claim(): Promise<readonly Claim[]> {
     const askedAtMs = performance.now();
-    const { instances, nowMs } = await this.#store.census();
-    this.clock.set(nowMs, askedAtMs);
+    this.clock.set(await this.#store.nowMs(), askedAtMs);
+    const instances = await this.#store.census();
     this.#instances = this.#isAlone ? 1 : instances;
     const wanted = this.#share() - this.#epochs.size;
     if (wanted <= 0) return [];

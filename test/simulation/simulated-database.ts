@@ -2,7 +2,6 @@ import type { Pool } from 'pg';
 import type { Suspension } from '../../src/commands/suspended-deliveries.js';
 import type { Priority } from '../../src/domain/vocabulary.js';
 import {
-  type Census,
   type Checkpoint,
   type Claim,
   type DueCursor,
@@ -88,10 +87,10 @@ export class SimulatedDatabase {
     this.#marks.clear();
   }
 
-  census(owner: string): Census {
+  census(owner: string): number {
     this.#instances.set(owner, this.nowMs);
     const alive = [...this.#instances.values()].filter((seenAtMs) => seenAtMs > this.nowMs - TTL_MS);
-    return { instances: alive.length, nowMs: this.nowMs };
+    return alive.length;
   }
 
   leave(owner: string): void {
@@ -268,7 +267,11 @@ export class DatabaseClient extends EngineStore {
     this.#run = database.beginRun();
   }
 
-  override census(): Promise<Census> {
+  override nowMs(): Promise<number> {
+    return this.#call(() => this.#database.nowMs);
+  }
+
+  override census(): Promise<number> {
     return this.#call(() => this.#database.census(this.#name));
   }
 
