@@ -9,6 +9,7 @@ export interface BenchOptions {
   readonly warmUp: number;
   readonly latencyRate: number;
   readonly latencySeconds: number;
+  readonly latencyWarmUp: number;
   /** Where CPU profiles go; empty for a folder that is removed afterwards. */
   readonly profile?: string;
   readonly json: boolean;
@@ -29,6 +30,7 @@ the outcome durably and show it in the read models. Starts and removes everythin
   --warm-up <n>          deliveries before anything is measured, until V8 has compiled what is hot (default 10000)
   --latency-rate <n>     requestDelivery calls a second in the latency phase (default 500)
   --latency-seconds <n>  how long the latency phase takes; 0 leaves it out (default 20)
+  --latency-warm-up <n>  seconds of the same before it, not measured: until V8 has compiled what single requests take (default 5)
   --profile [<folder>]   profile Waybill, which slows it down by about a tenth, and say how much of its CPU time each
                          stage takes; an empty folder keeps the profiles, one for each thread
   --eventstoredb         keep the log in an EventStoreDB test server instead of the embedded one
@@ -58,6 +60,7 @@ export function parse(argv: readonly string[]): BenchOptions | undefined {
     warmUp: number('warm-up', 0, 1_000_000),
     latencyRate: number('latency-rate', 1, 10_000),
     latencySeconds: number('latency-seconds', 0, 3_600),
+    latencyWarmUp: number('latency-warm-up', 0, 3_600),
     ...(values.profile !== undefined && { profile: values.profile && resolve(values.profile) }),
     json: values.json ?? false,
     eventstoredb: values.eventstoredb ?? false,
@@ -76,6 +79,7 @@ function read(argv: readonly string[]) {
         'warm-up': { type: 'string', default: '10000' },
         'latency-rate': { type: 'string', default: '500' },
         'latency-seconds': { type: 'string', default: '20' },
+        'latency-warm-up': { type: 'string', default: '5' },
         profile: { type: 'string' },
         json: { type: 'boolean' },
         eventstoredb: { type: 'boolean' },

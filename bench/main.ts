@@ -46,7 +46,7 @@ async function benchmark(options: BenchOptions): Promise<void> {
 }
 
 async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult> {
-  const { deliveries, bulk, inFlight, outstanding, warmUp, latencyRate, latencySeconds } = options;
+  const { deliveries, bulk, inFlight, outstanding, warmUp, latencyRate, latencySeconds, latencyWarmUp } = options;
   const busyPercentBefore = await busyPercent(1_000);
   if (busyPercentBefore > 10)
     say(`The machine is ${busyPercentBefore} % busy with other things: the figures will say little about Waybill.`);
@@ -85,11 +85,13 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
   const rawAfter = await rawLoop(receiver, deliveries);
   say(`bare posts: ${Math.round(rawAfter)}/s`);
 
-  if (latencySeconds > 0) say(`latency: ${latencyRate}/s for ${latencySeconds} s`);
-  const timing =
-    latencySeconds > 0
-      ? await latency(await prepareLoad(waybill, receiver, 'bench-latency'), latencyRate, latencySeconds)
+  if (latencySeconds > 0) say(`latency: ${latencyRate}/s for ${latencyWarmUp} + ${latencySeconds} s`);
+  const timed = async (seconds: number) =>
+    seconds > 0
+      ? await latency(await prepareLoad(waybill, receiver, 'bench-latency'), latencyRate, seconds)
       : undefined;
+  if (latencySeconds > 0) await timed(latencyWarmUp);
+  const timing = await timed(latencySeconds);
 
   const [peakRssMiB, ownMemoryMiB] = [peakRssMib(waybill.pid), ownMemoryMib(waybill.pid)];
   const cpuMicrosOfAll = scriptThreads(waybill, new Map())();
@@ -105,7 +107,7 @@ async function run(options: BenchOptions, cleanUp: CleanUp): Promise<BenchResult
     acceptedSeconds: rounded(acceptedSeconds, 3),
     rawPerSecond: Math.round(rawPerSecond),
     ratio: rounded(deliveries / seconds / rawPerSecond, 3),
-    latency: timing && { rate: latencyRate, seconds: latencySeconds, ...timing },
+    latency: timing && { rate: latencyRate, seconds: latencySeconds, warmUpSeconds: latencyWarmUp, ...timing },
     cpuMicrosPerDelivery: each(used.waybill),
     postgresCpuMicrosPerDelivery: each(used.postgres),
     ...{ peakRssMiB, ownMemoryMiB },

@@ -14,7 +14,7 @@ export interface BenchResult {
   readonly rawPerSecond: number;
   /** perSecond / rawPerSecond */
   readonly ratio: number;
-  readonly latency?: Latency & { readonly rate: number; readonly seconds: number };
+  readonly latency?: Latency & { readonly rate: number; readonly seconds: number; readonly warmUpSeconds: number };
   /** CPU time of the Waybill process in the throughput phase, for one delivery. */
   readonly cpuMicrosPerDelivery?: number;
   /** The same of PostgreSQL. */

@@ -6,6 +6,7 @@ export interface PeersOptions {
   readonly deliveries: number;
   readonly warmUp: number;
   readonly latencySeconds: number;
+  readonly latencyWarmUp: number;
   readonly only: readonly Name[];
   readonly json: boolean;
 }
@@ -19,6 +20,7 @@ not the same: bench/peers/README.md
   --deliveries <n>       deliveries of each throughput phase (default 20000)
   --warm-up <n>          deliveries before a system is measured (default 2000)
   --latency-seconds <n>  how long each latency phase takes, at 500 requests a second; 0 leaves it out (default 10)
+  --latency-warm-up <n>  seconds of the same before it, not measured (default 5)
   --only <names>         some of them, with commas between: ${NAMES.slice(0, 3).join(', ')},
                          ${NAMES.slice(3).join(', ')}
   --json                 print the result as JSON and nothing else on standard output
@@ -33,6 +35,7 @@ export function parse(argv: readonly string[]): PeersOptions | undefined {
     deliveries: wholeNumber('deliveries', values.deliveries, 1, 10_000_000),
     warmUp: wholeNumber('warm-up', values['warm-up'], 0, 1_000_000),
     latencySeconds: wholeNumber('latency-seconds', values['latency-seconds'], 0, 3_600),
+    latencyWarmUp: wholeNumber('latency-warm-up', values['latency-warm-up'], 0, 3_600),
     only: values.only === undefined ? NAMES : names(values.only),
     json: values.json ?? false,
   };
@@ -61,6 +64,7 @@ function read(argv: readonly string[]) {
         deliveries: { type: 'string', default: '20000' },
         'warm-up': { type: 'string', default: '2000' },
         'latency-seconds': { type: 'string', default: '10' },
+        'latency-warm-up': { type: 'string', default: '5' },
         only: { type: 'string' },
         json: { type: 'boolean' },
         help: { type: 'boolean' },

@@ -87,7 +87,7 @@ async function run(options: PeersOptions, cleanUp: CleanUp): Promise<PeersResult
 async function measure(
   contestant: Contestant,
   receiver: BenchReceiver,
-  { deliveries, warmUp, latencySeconds }: PeersOptions,
+  { deliveries, warmUp, latencySeconds, latencyWarmUp }: PeersOptions,
 ): Promise<Omit<Measured, 'name' | 'title'>> {
   if (warmUp > 0) await throughput(contestant, receiver, warmUp);
   const rawBefore = await rawLoop(receiver, deliveries);
@@ -95,6 +95,7 @@ async function measure(
   const rawAfter = await rawLoop(receiver, deliveries);
   const rawPerSecond = Math.round((rawBefore + rawAfter) / 2);
   if (latencySeconds === 0) return { ...figures, rawPerSecond };
+  if (latencyWarmUp > 0) await latency(contestant, receiver, latencyWarmUp);
   return { ...figures, rawPerSecond, latency: await latency(contestant, receiver, latencySeconds) };
 }
 

@@ -39,7 +39,15 @@ test('every peer that can run here delivers each request once, and one that cann
 });
 
 test('the table shows Waybill, a peer, their ratio and their latency', { timeout: TIMEOUT_MS }, async () => {
-  const { stdout } = await bench(...small, '--latency-seconds', '1', '--only', 'hand-written,waybill');
+  const { stdout } = await bench(
+    ...small,
+    '--latency-seconds',
+    '1',
+    '--latency-warm-up',
+    '1',
+    '--only',
+    'hand-written,waybill',
+  );
   const rows = stdout.split('\n').filter((line) => line.startsWith('| '));
   const cells = rows.map((row) => row.split('|').map((cell) => cell.trim()));
 
