@@ -4,13 +4,12 @@ import type { Logger } from 'pino';
 import type { EventStoreLocation } from '../event-store/event-store.js';
 import { identityOf } from '../event-store/log-identity.js';
 import type { Config } from '../platform/config.js';
-import { openDataDirectory } from '../platform/data-directory.js';
 import { openDatabase, openPool } from '../platform/database.js';
 import { matchDerivedState } from '../platform/derived-state.js';
-import { startPostgres } from '../platform/embedded-postgres.js';
 import { entities } from '../projections/entities.js';
 import type { Closings } from './closings.js';
 import { openEventStore } from './event-log.js';
+import type { Foundation } from './foundation.js';
 
 /** A key that does not come in this time is UNAVAILABLE. */
 const KEYS_WITHIN_MS = 5_000;
@@ -18,18 +17,17 @@ const KEYS_WITHIN_MS = 5_000;
 export type Storage = Awaited<ReturnType<typeof openStorage>>;
 
 /**
- * Opens what everything rests on: the data directory, PostgreSQL and the event log, which belong together.
+ * Opens the event log and the database, which belong together.
  *
  * @throws Error, one line for the operator
  */
-export async function openStorage(config: Config, logger: Logger, closings: Closings) {
-  const directory = await openDataDirectory(config.dataDir);
-  closings.push(() => directory.release());
+export async function openStorage(
+  config: Config,
+  { directory, postgres }: Foundation,
+  logger: Logger,
+  closings: Closings,
+) {
   const { instanceId } = directory;
-  const postgres = config.databaseUrl
-    ? { connectionString: config.databaseUrl }
-    : await startEmbeddedPostgres(config, instanceId, logger, closings);
-
   const location = await locate(config, directory.path);
   const onTrouble = (error: Error) => logger.warn({ err: error }, 'the connection to the event store was lost');
   const log = await openEventStore(location, onTrouble).catch(naming('EVENTSTORE_URL', config.eventStoreUrl));
@@ -63,17 +61,6 @@ async function locate({ eventStoreUrl }: Config, dataDir: string): Promise<Event
   const path = join(dataDir, 'log');
   await mkdir(path, { recursive: true, mode: 0o700 });
   return { path };
-}
-
-async function startEmbeddedPostgres(config: Config, instanceId: string, logger: Logger, closings: Closings) {
-  const postgres = await startPostgres({
-    dataDir: config.dataDir,
-    instanceId,
-    log: logger.child({ part: 'postgres' }),
-    restart: true,
-  });
-  closings.push(() => postgres.stop());
-  return postgres.connection;
 }
 
 /** Says which setting an error is of, when it was set. */
