@@ -86,6 +86,14 @@ function checkHead({ log, index }: LogTables): void {
   if (entries !== events) throw new LogCorrupted(`it has ${events} events and ${entries} entries in its index`);
 }
 
+/** A subscription. */
+interface Follower {
+  /** Up to where it is done. */
+  after: number;
+  /** Lets it look again; undefined while it is not waiting for that. */
+  look: (() => void) | undefined;
+}
+
 /**
  * Reads the embedded log, from the writer's own thread, another thread or another process; LMDB gives each read a
  * consistent snapshot, so a reader never sees a gap that is filled later.
@@ -95,9 +103,9 @@ export class EmbeddedLogReader implements EventReader {
   protected readonly recent: RecentEvents;
   readonly #tables: LogTables;
   readonly #announcements: BroadcastChannel;
-  readonly #waiting = new Set<() => void>();
-  /** Subscriptions, each with the position up to which it is done. */
-  readonly #following = new Set<{ after: number }>();
+  readonly #following = new Set<Follower>();
+  /** Runs while there are subscriptions. */
+  #polling: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   static open(path: string): EmbeddedLogReader {
@@ -144,9 +152,12 @@ export class EmbeddedLogReader implements EventReader {
 
   async *subscribe(options: SubscribeOptions): AsyncGenerator<SubscriptionBatch> {
     const { prefixes, batchSize = DEFAULT_BATCH, signal } = options;
-    const follower = { after: Number(options.after) };
+    const follower: Follower = { after: Number(options.after), look: undefined };
+    const look = () => lookAgain(follower);
     let announced = false;
     this.#following.add(follower);
+    this.#polling ??= setInterval(() => this.wake(), POLL_MS);
+    signal.addEventListener('abort', look);
     try {
       while (!signal.aborted && !this.#isClosed) {
         this.refresh();
@@ -166,16 +177,24 @@ export class EmbeddedLogReader implements EventReader {
           yield { events: [], position: BigInt(follower.after), caughtUp: true };
         } else {
           this.#forget();
-          await this.#news(signal);
+          await new Promise<void>((resolve) => {
+            follower.look = resolve;
+          });
         }
       }
     } finally {
+      signal.removeEventListener('abort', look);
       this.#following.delete(follower);
+      if (this.#following.size === 0) {
+        clearInterval(this.#polling);
+        this.#polling = undefined;
+      }
     }
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearInterval(this.#polling);
     this.#announcements.close();
     this.wake();
     await this.#tables.env.close();
@@ -220,7 +239,7 @@ export class EmbeddedLogReader implements EventReader {
 
   /** Lets every waiting subscription look again. */
   protected wake(): void {
-    for (const look of [...this.#waiting]) look();
+    for (const follower of this.#following) lookAgain(follower);
   }
 
   /** What all that are not a long way behind are done with. To be kept any longer would make it outlive a young generation. */
@@ -247,20 +266,12 @@ export class EmbeddedLogReader implements EventReader {
     }
     return events;
   }
+}
 
-  #news(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        this.#waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, POLL_MS);
-      signal.addEventListener('abort', done, { once: true });
-      this.#waiting.add(done);
-    });
-  }
+function lookAgain(follower: Follower): void {
+  const { look } = follower;
+  follower.look = undefined;
+  look?.();
 }
 
 /** The channel on which the writer tells the other threads of its process that there is something new. */
