@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { DATA_FILE } from './embedded-file.js';
 
 /**
  * Opening a log that another process writes to.
@@ -11,6 +12,30 @@ import { join } from 'node:path';
  * the log open is stopped, and goes on a few milliseconds later.
  */
 export function whileOthersPause<Opened>(folder: string, open: () => Opened): Opened {
+  if (othersWithLog(folder).length === 0) return open();
+  const turn = waitForTurn(folder);
+  try {
+    return paused(folder, open);
+  } finally {
+    closeSync(turn);
+  }
+}
+
+/**
+ * One process after the other: two would stop each other, and each would let go on whom the other one still needs to stand still.
+ * LMDB has no such lock on its data. Where there is no program `flock`, all are let in at once.
+ *
+ * @returns what to close when the turn is over; it is over by itself when the process ends
+ */
+function waitForTurn(folder: string): number {
+  const file = openSync(join(folder, DATA_FILE), 'r');
+  const { error } = spawnSync('flock', ['-x', '3'], { stdio: ['ignore', 'ignore', 'ignore', file], timeout: TURNS_MS });
+  if ((error as NodeJS.ErrnoException | undefined)?.code !== 'ETIMEDOUT') return file;
+  closeSync(file);
+  throw new Error('another process does not come to an end of opening it');
+}
+
+function paused<Opened>(folder: string, open: () => Opened): Opened {
   // Who was stopped by somebody else stays so.
   const others = othersWithLog(folder).filter((pid) => !isStopped(pid));
   if (others.length === 0) return open();
@@ -35,6 +60,8 @@ export function whileOthersPause<Opened>(folder: string, open: () => Opened): Op
 
 /** Longer than any fsync: a thread that is in one stops after it. */
 const PATIENCE_MS = 5_000;
+/** Some whose turn takes as long as it may. */
+const TURNS_MS = 4 * PATIENCE_MS;
 const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** LMDB locks a byte of its lock file for as long as a process has it open. Source: proc_locks(5); Linux only, empty elsewhere */

@@ -20,6 +20,19 @@ export async function compileEventStore() {
   return {
     /** Runs appender.mjs on a log, by another program if one is given. */
     appendTo: (path: string, wrapper: readonly string[] = []) => new Appender(directory, path, wrapper),
+    /** Runs a script to its end. Its arguments are the path of a module of the event store, and those given. */
+    run: async (script: string, module: string, ...argv: readonly string[]) => {
+      const path = join(directory, 'dist/event-store', module);
+      const child = spawn(process.execPath, ['--input-type=module', '-e', script, path, ...argv], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let complaints = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        complaints += text;
+      });
+      const [code] = await once(child, 'close');
+      return { code: code as number | null, complaints };
+    },
     remove: () => rm(directory, { recursive: true, force: true }),
   };
 }

@@ -63,6 +63,29 @@ it('a log is opened, read and verified at any moment of its being written', asyn
   await reader.close();
 });
 
+/** Opens a log again and again, and closes it. */
+const OPENER = `
+  const [program, folder] = process.argv.slice(1);
+  const { EmbeddedLogReader } = await import(program);
+  for (let opened = 0; opened < 20; opened++) {
+    const reader = EmbeddedLogReader.open(folder);
+    await reader.head();
+    await reader.close();
+  }`;
+
+it('several processes open a log that is being written at the same moments, and none is in the way of another', async () => {
+  appender = compiled.appendTo(folder.path);
+  await appender.acknowledges(1);
+  const openers = Array.from({ length: 8 }, () => compiled.run(OPENER, 'embedded-log-reader.js', folder.path));
+  expect(await Promise.all(openers)).toEqual(openers.map(() => ({ code: 0, complaints: '' })));
+  await appender.acknowledges(appender.acknowledged.length + 1);
+  await appender.kill();
+  const reader = EmbeddedLogReader.open(folder.path);
+  const all = idsOf(await reader.readAll(0n, 1e9));
+  expect(all).toEqual(expect.arrayContaining(appender.acknowledged.flatMap(({ ids }) => ids)));
+  await reader.close();
+});
+
 /** Holds a snapshot of a log until it is killed: what it sees may not be written over. */
 const HOLDER = `
   const { open } = require('lmdb');
