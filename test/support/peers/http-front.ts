@@ -14,8 +14,13 @@ export async function startHttpFront(targetPort: number): Promise<HttpFront> {
 }
 
 function forwarded({ method, path, headers, bytes }: RecordedRequest, port: number): Promise<Reaction> {
-  return new Promise((resolve, reject) => {
-    const outgoing = httpRequest({ host: '127.0.0.1', port, method, path, headers }, (answer) => {
+  return new Promise((resolve) => {
+    // Whoever asks learns at once that the server behind has hung up; unanswered, it might wait for ever.
+    const hungUp = () => resolve('drop');
+    // A connection of its own: one that was kept can be closed by the server while the next request is on its way.
+    const to = { host: '127.0.0.1', port, method, path, headers, agent: false };
+    const outgoing = httpRequest(to, (answer) => {
+      answer.on('error', hungUp);
       const chunks: Buffer[] = [];
       answer.on('data', (chunk: Buffer) => chunks.push(chunk));
       answer.on('end', () => {
@@ -27,7 +32,7 @@ function forwarded({ method, path, headers, bytes }: RecordedRequest, port: numb
         });
       });
     });
-    outgoing.on('error', reject);
+    outgoing.on('error', hungUp);
     outgoing.end(bytes);
   });
 }
