@@ -7,7 +7,7 @@ export interface Latency {
   readonly requestToFirstByteMs: Percentiles;
   /**
    * From `requestedAt`, which the server takes before it stores anything. Full milliseconds, so 0.5 too much; and by the database's
-   * clock as far as Waybill knows it, which after a start is behind for some seconds. So never from before it was due.
+   * clock as far as Waybill knows it, which is behind by what an answer of the database took. So never from before it was due.
    */
   readonly acceptedToFirstByteMs: Percentiles;
   /** From the answer, when the event is in the log, until a query shows the delivery; one HTTP round trip included. */

@@ -29,7 +29,7 @@ export interface Figures extends CpuUse {
 export interface Latency {
   /** From when the request should have been sent, so that a stalled system cannot hide behind a waiting client. */
   readonly requestToFirstByteMs: Percentiles;
-  /** Waybill's clock can be behind for some seconds after a start; nothing was accepted before it was due. */
+  /** Waybill's clock is a little behind (see ../latency.ts); nothing was accepted before it was due. */
   readonly acceptedToFirstByteMs: Percentiles;
 }
 
