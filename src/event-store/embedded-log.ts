@@ -1,5 +1,3 @@
-import { statfs } from 'node:fs/promises';
-import { constants } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel } from 'node:worker_threads';
@@ -7,6 +5,7 @@ import { instantNow } from '../domain/instant.js';
 import { checkAppend, checkSizes } from './append-limits.js';
 import { announcementsOf, EmbeddedLogReader, type LogTables, openTables } from './embedded-log-reader.js';
 import { encodeRecord } from './embedded-record.js';
+import { LogRoom } from './embedded-room.js';
 import {
   type AppendResult,
   type EventStore,
@@ -29,10 +28,8 @@ const failsWithBatch = () => undefined;
 /** How long the other threads of this process may wait to hear of a commit. */
 const TELL_OTHERS_MS = 3;
 
-/** How long a log that could not be written waits before it tries again, and the room on the disk that it waits for. */
+/** How long a log that could not be written waits before it tries again. */
 const TRY_AGAIN_MS = 1_000;
-const ROOM_BYTES = 4 * 1024 * 1024;
-const { EIO, ENOSPC } = constants.errno;
 
 interface PendingAppend {
   readonly streamId: string;
@@ -43,7 +40,8 @@ interface PendingAppend {
   readonly reject: (error: Error) => void;
 }
 
-type LmdbError = Error & { readonly code?: number };
+/** LMDB gives the number of a system's error as its code, Node as a negative `errno`. */
+type WriteError = Error & { readonly code?: number | string; readonly errno?: number };
 
 /** A stream with appends under way. */
 interface Claim {
@@ -61,8 +59,8 @@ interface Claim {
  * Only what a commit has made durable is acknowledged and published, in log order.
  */
 export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
-  readonly #path: string;
   readonly #tables: LogTables;
+  readonly #room: LogRoom;
   readonly #out: BroadcastChannel;
   /** Revisions of streams with appends that are not committed yet; all others are in the index. */
   readonly #uncommitted = new Map<string, Claim>();
@@ -90,8 +88,8 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
 
   private constructor(path: string, tables: LogTables) {
     super(path, tables, new RecentEvents());
-    this.#path = path;
     this.#tables = tables;
+    this.#room = new LogRoom(path, tables.env);
     this.#out = new BroadcastChannel(announcementsOf(path));
     this.#out.unref();
     this.#durable = super.headPosition();
@@ -117,6 +115,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     await this.#committing;
     clearTimeout(this.#telling);
     this.#out.close();
+    await this.#room.close();
     await super.close();
   }
 
@@ -191,8 +190,10 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     // What else this turn appends comes along.
     await nextTurn();
     while (this.#queue.length > 0) {
-      const batch = this.#nextBatch();
+      const { batch, events, bytes } = this.#nextBatch();
       try {
+        const room = this.#room.take(events, bytes);
+        if (room) await room;
         await this.#commit(batch);
       } catch (error) {
         await this.#fail(error as Error, batch);
@@ -211,7 +212,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     this.#committing = undefined;
   }
 
-  #nextBatch(): PendingAppend[] {
+  #nextBatch(): { batch: PendingAppend[]; events: number; bytes: number } {
     let [events, bytes, count] = [0, 0, 0];
     for (const { records, bytes: size } of this.#queue) {
       if (count > 0 && (events + records.length > ENOUGH_EVENTS || bytes + size > ENOUGH_BYTES)) break;
@@ -219,7 +220,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
       bytes += size;
       count++;
     }
-    return this.#queue.splice(0, count);
+    return { batch: this.#queue.splice(0, count), events, bytes };
   }
 
   #commit(batch: readonly PendingAppend[]): Promise<unknown> {
@@ -306,10 +307,9 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
    * a commit writes to pages that no other one uses, and its header last.
    */
   async #fail(error: Error & { commitError?: Promise<never> }, batch: readonly PendingAppend[]): Promise<void> {
-    const cause: LmdbError = (await error.commitError?.catch((reason: Error) => reason)) ?? error;
-    // For LMDB a write that the disk took in part, because it is full then, is an input/output error.
-    const isFull = cause.code === EIO && (await roomAt(this.#path)) < ROOM_BYTES;
-    const [, why = cause.message] = getSystemErrorMap().get(-(isFull ? ENOSPC : (cause.code ?? 0))) ?? [];
+    const cause: WriteError = (await error.commitError?.catch((reason: Error) => reason)) ?? error;
+    const errno = cause.errno ?? -Number(cause.code);
+    const [, why = cause.message] = getSystemErrorMap().get(errno) ?? [];
     const canGoOn = this.#canBegin();
     const end = canGoOn ? 'it goes on by itself once it can' : 'start Waybill again';
     const problem = new LogUnavailable(`the event log could not be written: ${why}; ${end}`, { cause });
@@ -333,9 +333,13 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
 
   #tryAgain(problem: LogUnavailable): void {
     this.#trying = setTimeout(async () => {
-      const room = await roomAt(this.#path);
+      try {
+        await this.#room.take(ENOUGH_EVENTS, 0);
+      } catch {
+        if (this.#problem === problem) this.#tryAgain(problem);
+        return;
+      }
       if (this.#problem !== problem) return;
-      if (room < ROOM_BYTES) return this.#tryAgain(problem);
       super.refresh();
       this.#durable = super.headPosition();
       this.#next = this.#durable + 1;
@@ -344,10 +348,3 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
     }, TRY_AGAIN_MS).unref();
   }
 }
-
-/** Bytes that the disk has left for us. */
-const roomAt = (path: string): Promise<number> =>
-  statfs(path).then(
-    ({ bavail, bsize }) => bavail * bsize,
-    () => 0,
-  );

@@ -72,6 +72,7 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const START_TIMEOUT_MS = 120_000;
 const READY = /Waybill is ready at (https?:\/\/\S+)\/graphql/;
 const KEPT_OUTPUT = 1024 * 1024;
+const TOLD_OUTPUT = 4_000;
 /** Enough for the load of bench/; every idle one is closed after 4 s. */
 const CONNECTIONS = 128;
 
@@ -110,7 +111,14 @@ export async function startWaybill(options: WaybillOptions = {}): Promise<Waybil
   try {
     const url = await readiness(child, exited, output);
     const pool = new Pool(url, { connections: CONNECTIONS });
+    let isAskedToEnd = false;
+    void exited.then(({ code, signal }) => {
+      // Whoever waits for an answer would only learn that there is none.
+      if (!isAskedToEnd)
+        console.error(`Waybill ended with ${signal ?? code} by itself:\n${output().slice(-TOLD_OUTPUT)}`);
+    });
     const end = async (signal: NodeJS.Signals) => {
+      isAskedToEnd = true;
       if (child.exitCode === null && child.signalCode === null) child.kill(signal);
       const exit = await exited;
       if (!pool.destroyed) await pool.destroy();
