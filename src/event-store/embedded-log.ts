@@ -110,7 +110,7 @@ export class EmbeddedLog extends EmbeddedLogReader implements EventStore {
   }
 
   override async close(): Promise<void> {
-    this.#problem ??= new LogUnavailable('the event log is closed');
+    this.#problem = new LogUnavailable('the event log is closed');
     clearTimeout(this.#trying);
     await this.#committing;
     clearTimeout(this.#telling);

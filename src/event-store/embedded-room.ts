@@ -28,6 +28,7 @@ export class LogRoom {
   /** Bytes that are there for certain: LMDB mostly takes less than it might, which is looked at when these are used up. */
   #left = 0;
   #growing: Promise<void> | undefined;
+  #isClosed = false;
 
   constructor(folder: string, env: RootDatabase) {
     this.#env = env;
@@ -43,6 +44,7 @@ export class LogRoom {
    * @throws NodeJS.ErrnoException ENOSPC, EDQUOT, EFBIG, … (by the promise)
    */
   take(events: number, bytes: number): Promise<void> | undefined {
+    if (this.#isClosed) throw new Error('the event log is closed');
     // Each event may be on a page of the index of its own, and large ones have pages of their own.
     const needed = (OVERHEAD_PAGES + 2 * events) * PAGE_BYTES + 2 * bytes;
     // What is being written now would be counted twice.
@@ -56,6 +58,8 @@ export class LogRoom {
   }
 
   async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     // Its number may be another file's as soon as it is closed.
     await this.#growing?.catch(() => undefined);
     closeSync(this.#file);
@@ -81,7 +85,7 @@ export class LogRoom {
   }
 
   async #fill(bytes: number): Promise<void> {
-    while (this.#left < bytes) {
+    while (this.#left < bytes && !this.#isClosed) {
       // A disk that is nearly full takes a part of it, and refuses the rest when asked once more.
       const { bytesWritten } = await writeTo(this.#file, ZEROS);
       this.#left += bytesWritten;

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -59,4 +59,22 @@ it('no commit takes more than the room that was taken for it', { timeout: 120_00
     }),
     { numRuns: 25, endOnFailure: true },
   );
+});
+
+it('what is closed while room is being taken writes to no file that is opened after it', async () => {
+  const folder = await temporaryFolder();
+  const { env } = openTables(folder.path, false);
+  const room = new LogRoom(folder.path, env);
+  const taking = room.take(1_000, 50 * 1024 * 1024);
+  const refused = expect(taking).rejects.toThrow('the event log is closed');
+  await room.close();
+  // It has the number that the log's file had.
+  const next = await open(join(folder.path, 'next'), 'w');
+  await refused;
+  expect(() => room.take(1, 1)).toThrow('the event log is closed');
+  expect((await next.stat()).size).toBe(0);
+  await next.close();
+  await room.close();
+  await env.close();
+  await folder.remove();
 });

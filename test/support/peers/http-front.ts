@@ -13,12 +13,15 @@ export async function startHttpFront(targetPort: number): Promise<HttpFront> {
   return front;
 }
 
+/** Far more than a server on this machine takes for an answer. */
+const PATIENCE_MS = 10_000;
+
 function forwarded({ method, path, headers, bytes }: RecordedRequest, port: number): Promise<Reaction> {
   return new Promise((resolve) => {
     // Whoever asks learns at once that the server behind has hung up; unanswered, it might wait for ever.
     const hungUp = () => resolve('drop');
     // A connection of its own: one that was kept can be closed by the server while the next request is on its way.
-    const to = { host: '127.0.0.1', port, method, path, headers, agent: false };
+    const to = { host: '127.0.0.1', port, method, path, headers, agent: false, timeout: PATIENCE_MS };
     const outgoing = httpRequest(to, (answer) => {
       answer.on('error', hungUp);
       const chunks: Buffer[] = [];
@@ -33,6 +36,7 @@ function forwarded({ method, path, headers, bytes }: RecordedRequest, port: numb
       });
     });
     outgoing.on('error', hungUp);
+    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
     outgoing.end(bytes);
   });
 }
