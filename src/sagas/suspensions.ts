@@ -112,6 +112,8 @@ export class Suspensions {
     }
     if (process.trouble) log.info('a delivery goes on after its process had thrown', { deliveryId: process.id });
     process.trouble = undefined;
+    // Those who began to wait for it meanwhile could not read how it is.
+    process.isTold = false;
     this.#suspended.delete(process);
     processes.touch(process);
     onRecovered(process);
