@@ -50,9 +50,9 @@ const BUSY_PER_SECOND = 2_000;
 const READ_MS = 50;
 
 /**
- * Joins what a subscription gives into batches worth a transaction. After a rest the first events are passed on at
- * once; under load a batch is passed on when it is full or some time after the one before, so that a busy system makes
- * few transactions and a quiet one makes nobody wait.
+ * Joins what a subscription gives into batches worth a transaction, and cuts what is too much for one. After a rest the
+ * first events are passed on at once; under load a batch is passed on when it is full or some time after the one before,
+ * so that a busy system makes few transactions and a quiet one makes nobody wait.
  */
 export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): AsyncGenerator<EventBatch> {
   const iterator = source[Symbol.asyncIterator]();
@@ -71,6 +71,12 @@ export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): Asy
       if (first.done) return;
       next = undefined;
       let batch = first.value;
+      const most = pace.maxEvents(batch.caughtUp);
+      if (batch.events.length > most) {
+        const [now, later] = cut(batch, most);
+        batch = now;
+        next = Promise.resolve({ value: later });
+      }
       while (batch.events.length < pace.maxEvents(batch.caughtUp)) {
         const waitMs = passedOn + pace.delayMs(isBusy) - performance.now();
         if (batch.caughtUp && waitMs <= 0) break;
@@ -93,6 +99,15 @@ export async function* paced(source: AsyncIterable<EventBatch>, pace: Pace): Asy
     // Not awaited: a read that waits for news ends only with its subscription's signal.
     iterator.return?.().catch(() => {});
   }
+}
+
+function cut(batch: EventBatch, at: number): [EventBatch, EventBatch] {
+  const events = batch.events.slice(0, at);
+  const { position } = events.at(-1) as RecordedEvent;
+  return [
+    { events, position, caughtUp: false },
+    { ...batch, events: batch.events.slice(at) },
+  ];
 }
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

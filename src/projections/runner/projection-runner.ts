@@ -274,7 +274,7 @@ export class ProjectionRunner implements Runner {
     const source = reader.subscribe({
       after: group.position,
       prefixes: streamPrefixes,
-      batchSize: group.limit,
+      batchSize: batchEvents,
       signal,
     });
     const pace = livePace({

@@ -155,3 +155,31 @@ it('a batch that is full waits for nothing, and all events are passed on once an
   // Whatever is left after what was passed on has waited for the last batch, and for no other.
   expect(passed.filter(({ atMs }) => atMs === 0)).toHaveLength(24);
 });
+
+it('what is too much for a batch is passed on in pieces, whose size may change', async () => {
+  const source = new Source(2_000);
+  let limit = 1;
+  const passed: EventBatch[] = [];
+  const pace = { maxEvents: () => limit, delayMs: () => 25 };
+  const ended = (async () => {
+    for await (const batch of paced(source, pace)) {
+      passed.push(batch);
+      limit *= 2;
+    }
+  })();
+  source.record(1_000);
+  await pass(0);
+  const lengths = () => passed.map(({ events }) => events.length);
+  expect(lengths()).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 256]);
+  // What does not fill a batch waits like anything else.
+  await pass(30);
+  expect(lengths()).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 256, 489]);
+  for (const { events, position } of passed) expect(position).toBe(events.at(-1)?.position);
+  expect(passed.flatMap(({ events }) => events.map(({ position }) => Number(position)))).toEqual(
+    Array.from({ length: 1_000 }, (_, n) => n + 1),
+  );
+  // Only the last of them is all that there is.
+  expect(passed.map(({ caughtUp }) => caughtUp)).toEqual([...Array(9).fill(false), true]);
+  source.end();
+  await ended;
+});

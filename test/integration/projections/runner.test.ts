@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { projections } from '../../../src/projections/registry.js';
 import { Superseded } from '../../../src/projections/runner/checkpoints.js';
 import type { ProjectionRunner } from '../../../src/projections/runner/projection-runner.js';
@@ -223,6 +223,7 @@ describe('an event that cannot be understood', () => {
 
   it('is parked for one projection alone when it is Postgres that refuses its rows', async () => {
     await world.rows(`alter table attempts add constraint picky check (provider_message_id <> 'message-13')`);
+    const subscribe = vi.spyOn(world.log, 'subscribe');
     const runner = world.runner();
     runner.start();
     const { stream } = newDelivery();
@@ -237,6 +238,9 @@ describe('an event that cannot be understood', () => {
     expect(parked).toEqual({ type: 'AttemptSucceeded', error: expect.stringContaining('picky') });
     expect(await world.rows('select count(*)::integer as n from attempts')).toEqual([{ n: 80 }]);
     expect(states(runner)).toEqual(projections.map(() => 'running'));
+    // However few events were tried at once to find it, the log is still read in large steps.
+    expect(subscribe.mock.calls.length).toBeGreaterThan(1);
+    expect(new Set(subscribe.mock.calls.map(([{ batchSize }]) => batchSize))).toEqual(new Set([2_000]));
   });
 });
 
