@@ -101,6 +101,8 @@ export class AuditWriter {
       this.#isCheckpointWanted = true;
       this.#wake();
     });
+    // However the session ends, it leaves nothing that reads on in the log.
+    const ended = new AbortController();
     try {
       await client.connect();
       const epoch = await claimTree(client, owner, leaseMs);
@@ -114,9 +116,10 @@ export class AuditWriter {
       await this.#checkAgainstLog(client, builder);
       await this.#recallCheckpoint(client);
       this.#observer.problem?.(undefined);
-      await this.#follow(client, epoch, builder);
+      await this.#follow(client, epoch, builder, AbortSignal.any([this.#stopping.signal, ended.signal]));
       await releaseTree(client, epoch);
     } finally {
+      ended.abort();
       await client.end().catch(() => undefined);
     }
   }
@@ -143,9 +146,9 @@ export class AuditWriter {
     this.#lastCheckpoint = { size: newest?.size ?? 0, at: newest ? Date.parse(newest.time) : Number.NEGATIVE_INFINITY };
   }
 
-  async #follow(client: pg.Client, epoch: bigint, builder: TreeBuilder): Promise<void> {
+  /** @param signal aborts when the instance stops, or after this has failed */
+  async #follow(client: pg.Client, epoch: bigint, builder: TreeBuilder, signal: AbortSignal): Promise<void> {
     const { reader, leaseMs, pauseMs } = this.#options;
-    const { signal } = this.#stopping;
     const source = reader.subscribe({ after: builder.position, batchSize: BATCH_EVENTS, signal });
     const events = source[Symbol.asyncIterator]();
     let next = events.next();
