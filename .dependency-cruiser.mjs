@@ -10,6 +10,8 @@
 const ADAPTER = '^src/channels/adapters/';
 const REGISTRY = '^src/channels/registry\\.ts$';
 const CHANNEL_PORT = '^src/channels/channel\\.ts$';
+/** How a call to a channel is ended in time. */
+const DEADLINE = '^src/channels/deadline\\.ts$';
 /** What the rest of the house may know of the event store. */
 const EVENT_STORE_PORT = '^src/event-store/(event-store|codec)\\.ts$';
 /** The words of the business, and how its times are written. */
@@ -81,7 +83,7 @@ export default {
     mayImport(
       'sagas-know-ports-only',
       'sagas',
-      ['^src/domain/', '^src/commands/', EVENT_STORE_PORT, CHANNEL_PORT],
+      ['^src/domain/', '^src/commands/', EVENT_STORE_PORT, CHANNEL_PORT, DEADLINE],
       'Process managers follow the log and call channels by their port. An engine that knew an adapter would grow ' +
         'special cases for it, and could not be tested with a channel that fails on purpose.',
     ),
@@ -106,7 +108,7 @@ export default {
     forbid(
       'ways-out-know-no-message',
       { path: '^src/channels/net/' },
-      { path: '^src/channels/', pathNot: '^src/channels/(net/|(channel|config|outcome)\\.ts$)' },
+      { path: '^src/channels/', pathNot: '^src/channels/(net/|(channel|config|deadline|outcome)\\.ts$)' },
       'Connections, guards and tokens are the same whatever is sent: one that knew e-mail or a provider would have to be ' +
         'looked at again for every new one.',
     ),

@@ -1,6 +1,7 @@
 import type { SignedCheckpoint } from '../audit/checkpoint.js';
 import type { CheckpointPublisher, PublicationLog } from '../audit/publications.js';
 import type { ChannelAdapter } from '../channels/channel.js';
+import { withDeadline } from '../channels/deadline.js';
 import type { ChannelRegistry } from '../channels/registry.js';
 import type { Channel, FieldProblem, JsonObject } from '../domain/vocabulary.js';
 import { ConfigError } from '../platform/config.js';
@@ -44,26 +45,23 @@ export class CheckpointChannel implements CheckpointPublisher {
   async publish(checkpoint: SignedCheckpoint, keys: readonly string[], signal: AbortSignal): Promise<void> {
     const { origin, size, time, note } = checkpoint;
     const verifiers = `${keys.join('\n')}\n`;
-    const outcome = await this.#adapter.send(
-      {
-        deliveryId: origin.replace(/^.*\//, ''),
-        organizationId: 'audit',
-        config: this.#config,
-        content: {
-          subject: `Audit checkpoint ${size} of ${origin}`,
-          text:
-            `The audit trail ${origin} had ${size} entries at ${time}.\n\n${note}\nVerifier keys:\n${verifiers}\n` +
-            'Keep this where those who operate the system cannot change it. To check a bundle against it:\n' +
-            `waybill audit verify FILE --offline --checkpoints checkpoint-${size}.txt\n`,
-          attachments: [file(`checkpoint-${size}.txt`, note), file('public-keys.txt', verifiers)],
-        },
-        requestedAt: time,
+    const message = {
+      deliveryId: origin.replace(/^.*\//, ''),
+      organizationId: 'audit',
+      config: this.#config,
+      content: {
+        subject: `Audit checkpoint ${size} of ${origin}`,
+        text:
+          `The audit trail ${origin} had ${size} entries at ${time}.\n\n${note}\nVerifier keys:\n${verifiers}\n` +
+          'Keep this where those who operate the system cannot change it. To check a bundle against it:\n' +
+          `waybill audit verify FILE --offline --checkpoints checkpoint-${size}.txt\n`,
+        attachments: [file(`checkpoint-${size}.txt`, note), file('public-keys.txt', verifiers)],
       },
-      {
-        signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)]),
-        attemptKey: `${origin}/checkpoint-${size}`,
-        now: new Date(),
-      },
+      requestedAt: time,
+    };
+    const attemptKey = `${origin}/checkpoint-${size}`;
+    const outcome = await withDeadline(ATTEMPT_MS, signal, (deadline) =>
+      this.#adapter.send(message, { signal: deadline, attemptKey, now: new Date() }),
     );
     if (outcome.kind === 'rejected') throw new Error(`${outcome.code}: ${outcome.detail}`);
     // To send it to all of them again would not help those who refuse it.

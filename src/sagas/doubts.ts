@@ -1,4 +1,5 @@
 import type { ChannelAdapter, LookupOptions, LookupResult, OutgoingMessage } from '../channels/channel.js';
+import { withDeadline } from '../channels/deadline.js';
 import { derivedId } from '../commands/ids.js';
 import type { AttemptOutcome, DeliveryCommand } from '../domain/delivery-commands.js';
 import type { AttemptRef } from '../domain/delivery-events.js';
@@ -148,9 +149,12 @@ export class Doubts {
     about: Omit<LookupOptions, 'signal'>,
     timeoutMs: number,
   ): Promise<LookupResult> {
-    const signal = AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#ports.signal]);
     try {
-      return (await adapter.lookup?.(message, { ...about, signal })) ?? { kind: 'unknown' };
+      return await withDeadline(
+        timeoutMs,
+        this.#ports.signal,
+        async (signal) => (await adapter.lookup?.(message, { ...about, signal })) ?? { kind: 'unknown' },
+      );
     } catch (error) {
       this.#ports.onBug(error, message.deliveryId);
       return { kind: 'unknown' };

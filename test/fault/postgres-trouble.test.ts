@@ -29,18 +29,23 @@ afterAll(() => receiver.close());
 
 const received = () => new Set(receiver.received.map(({ headers }) => headers['webhook-id'])).size;
 
+/** So many in one call. */
+const BULK = 1_000;
+
 /** @param more what else each request says */
 async function request(waybill: WaybillProcess, count: number, more: () => object = () => ({})): Promise<void> {
-  const inputs = Array.from({ length: count }, () => ({
-    organizationId: ORGANIZATION,
-    content: { text: 'meanwhile' },
-    to: [{ channel: 'WEBHOOK', address: receiver.url }],
-    ...more(),
-  }));
-  await waybill.ask(
-    'mutation ($inputs: [RequestDeliveryInput!]!) { requestDeliveries(inputs: $inputs) { delivery { id } } }',
-    { inputs },
-  );
+  for (let left = count; left > 0; left -= BULK) {
+    const inputs = Array.from({ length: Math.min(left, BULK) }, () => ({
+      organizationId: ORGANIZATION,
+      content: { text: 'meanwhile' },
+      to: [{ channel: 'WEBHOOK', address: receiver.url }],
+      ...more(),
+    }));
+    await waybill.ask(
+      'mutation ($inputs: [RequestDeliveryInput!]!) { requestDeliveries(inputs: $inputs) { delivery { id } } }',
+      { inputs },
+    );
+  }
 }
 
 const untilVisible = (waybill: WaybillProcess, count: number) =>

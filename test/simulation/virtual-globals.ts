@@ -122,17 +122,11 @@ function virtualDelay(ms: number | undefined, value: unknown, signal: AbortSigna
   });
 }
 
-function virtualSignal(ms: number): AbortSignal {
-  const controller = new AbortController();
-  setVirtualTimeout(() => controller.abort(new DOMException('the time is over', 'TimeoutError')), ms);
-  return controller.signal;
-}
-
 let areImportsReplaced = false;
 
 /**
- * Time and chance are the simulation's while `work` goes on: global timers, Date, performance.now, AbortSignal.timeout,
- * Math.random, randomUUID and the timers of node:timers/promises.
+ * Time and chance are the simulation's while `work` goes on: global timers, Date, performance.now, Math.random,
+ * randomUUID and the timers of node:timers/promises.
  */
 export async function inVirtualTime<Result>(
   scheduler: Scheduler,
@@ -147,7 +141,6 @@ export async function inVirtualTime<Result>(
   );
   const { random: realRandom } = Math;
   const { now: realNow } = performance;
-  const { timeout: realTimeout } = AbortSignal;
   const controllers: AbortController[] = [];
   const RealAbortController = globalThis.AbortController;
   running = { scheduler, random };
@@ -159,7 +152,6 @@ export async function inVirtualTime<Result>(
       controllers.push(this);
     }
   };
-  AbortSignal.timeout = virtualSignal;
   performance.now = () => scheduler.nowMs - (scheduler.current?.monotonicFromMs ?? 0);
   try {
     return await work();
@@ -171,7 +163,6 @@ export async function inVirtualTime<Result>(
     Object.assign(globalThis, real);
     Math.random = realRandom;
     performance.now = realNow;
-    AbortSignal.timeout = realTimeout;
     running = undefined;
   }
 }

@@ -1,11 +1,13 @@
 import { createPrivateKey } from 'node:crypto';
+import type { SFTPWrapper } from 'ssh2';
 import { z } from 'zod';
 import type { ErrorCategory, FieldProblem } from '../../domain/vocabulary.js';
 import { Adapter, type ConfigOf, type Declaration, inField, problemAt } from '../adapter.js';
 import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
 import { checked } from '../config.js';
+import { withDeadline } from '../deadline.js';
 import { problemWithPath } from '../files/paths.js';
-import { fileFields, filesOf, MAX_FILE_BYTES } from '../files/placed-files.js';
+import { fileFields, filesOf, MAX_FILE_BYTES, type PlacedFiles } from '../files/placed-files.js';
 import { HostKeyError, SftpConnections, type SftpServer } from '../files/sftp-connections.js';
 import { upload, VerificationError } from '../files/sftp-upload.js';
 import { outbound } from '../net/connection-config.js';
@@ -106,20 +108,17 @@ export class SftpAdapter extends Adapter<SftpConfig> {
     this.#connections = new SftpConnections(egress);
   }
 
-  protected async probe(config: SftpConfig, signal: AbortSignal) {
-    const deadline = deadlineOf(config, signal);
-    try {
-      await this.#connections.use(
-        serverOf(config),
-        deadline,
-        (session) => new Promise<void>((resolve, reject) => session.realpath('.', (e) => (e ? reject(e) : resolve()))),
-      );
-      return undefined;
-    } catch (error) {
-      const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, '', false);
-      if (refusal.category === 'AUTHENTICATION') return problemAt('username', refusal);
-      return problemAt(error instanceof HostKeyError ? KEY_FIELD : 'host', refusal);
-    }
+  protected probe(config: SftpConfig, signal: AbortSignal) {
+    return withDeadline(timeoutOf(config), signal, async (deadline) => {
+      try {
+        await this.#connections.use(serverOf(config), deadline, findHome);
+        return undefined;
+      } catch (error) {
+        const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, '', false);
+        if (refusal.category === 'AUTHENTICATION') return problemAt('username', refusal);
+        return problemAt(error instanceof HostKeyError ? KEY_FIELD : 'host', refusal);
+      }
+    });
   }
 
   protected async deliver(
@@ -130,7 +129,18 @@ export class SftpAdapter extends Adapter<SftpConfig> {
     if (signal.aborted) return unanswered(abortReason(signal), config.host, false);
     const files = await filesOf(message, config);
     if ('kind' in files) return files;
-    const deadline = deadlineOf(config, signal);
+    return await withDeadline(timeoutOf(config), signal, (deadline) =>
+      this.#deliver(config, message, files, attemptKey, deadline),
+    );
+  }
+
+  async #deliver(
+    config: SftpConfig,
+    message: OutgoingMessage,
+    files: PlacedFiles,
+    attemptKey: string,
+    deadline: AbortSignal,
+  ): Promise<SendOutcome> {
     let isNamed = false;
     try {
       await this.#connections.use(serverOf(config), deadline, async (sftp) => {
@@ -170,9 +180,10 @@ function serverOf({ hostKeyFingerprint, ...server }: SftpConfig): SftpServer {
   return { ...server, hostKeyFingerprints };
 }
 
-function deadlineOf({ timeout: own }: SftpConfig, signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(own ?? DECLARATION.limits.timeoutMs)]);
-}
+const findHome = (sftp: SFTPWrapper): Promise<void> =>
+  new Promise((resolve, reject) => sftp.realpath('.', (error) => (error ? reject(error) : resolve())));
+
+const timeoutOf = ({ timeout }: SftpConfig): number => timeout ?? DECLARATION.limits.timeoutMs;
 
 const secretsOf = ({ password, privateKey, passphrase }: SftpConfig): string[] =>
   [password, privateKey, passphrase].flatMap((secret) => secret ?? []);

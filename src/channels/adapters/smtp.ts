@@ -4,6 +4,7 @@ import type { ErrorCategory } from '../../domain/vocabulary.js';
 import { Adapter, type ConfigOf, type Declaration, NO_MESSAGE, problemAt } from '../adapter.js';
 import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
 import { checked, inDoubt } from '../config.js';
+import { withDeadline } from '../deadline.js';
 import { type ComposedEmail, compose, emailFields, recipient } from '../email/compose.js';
 import { unsubscribeHeaders } from '../email/headers.js';
 import { mimeOf } from '../email/mime.js';
@@ -114,15 +115,16 @@ export class SmtpAdapter extends Adapter<SmtpConfig> {
     this.#links = links;
   }
 
-  protected async probe(config: SmtpConfig, signal: AbortSignal) {
-    const deadline = deadlineOf(config, signal);
-    try {
-      await this.#connections.verify(config, deadline);
-      return undefined;
-    } catch (error) {
-      const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, NO_MESSAGE, false);
-      return problemAt(refusal.category === 'AUTHENTICATION' ? 'auth' : 'host', refusal);
-    }
+  protected probe(config: SmtpConfig, signal: AbortSignal) {
+    return withDeadline(timeoutOf(config), signal, async (deadline) => {
+      try {
+        await this.#connections.verify(config, deadline);
+        return undefined;
+      } catch (error) {
+        const refusal = refused(deadline.aborted ? abortReason(deadline) : error, config, NO_MESSAGE, false);
+        return problemAt(refusal.category === 'AUTHENTICATION' ? 'auth' : 'host', refusal);
+      }
+    });
   }
 
   protected async deliver(
@@ -135,7 +137,18 @@ export class SmtpAdapter extends Adapter<SmtpConfig> {
     const composed = await compose(message, { attemptKey, maxBytes });
     if (composed.kind === 'rejected') return composed;
     const mail = this.#links ? withTracking(composed, config.tracking ?? {}, this.#links, attemptKey) : composed;
-    const deadline = deadlineOf(config, signal);
+    return await withDeadline(timeoutOf(config), signal, (deadline) =>
+      this.#send(config, message, mail, now, deadline),
+    );
+  }
+
+  async #send(
+    config: SmtpConfig,
+    message: OutgoingMessage,
+    mail: ComposedEmail,
+    now: Date,
+    deadline: AbortSignal,
+  ): Promise<SendOutcome> {
     const progress = { handedOver: false };
     try {
       const mime = { ...mimeOf(mail), ...signatureOf(config), date: now, signal: deadline };
@@ -174,9 +187,7 @@ function withTracking(
   return { ...mail, html: pictured, headers: [...mail.headers, ...wayOut] };
 }
 
-function deadlineOf(config: SmtpConfig, signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(config.timeout ?? DECLARATION.limits.timeoutMs)]);
-}
+const timeoutOf = ({ timeout }: SmtpConfig): number => timeout ?? DECLARATION.limits.timeoutMs;
 
 function signatureOf({ dkim }: SmtpConfig) {
   if (!dkim) return {};

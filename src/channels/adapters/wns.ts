@@ -3,6 +3,7 @@ import type { ErrorCategory, JsonObject } from '../../domain/vocabulary.js';
 import { Adapter, type ConfigOf, type Declaration, inField, NO_MESSAGE, problemAt } from '../adapter.js';
 import type { OutgoingMessage, SendOptions, SendOutcome } from '../channel.js';
 import { checked, endpoint, inDoubt } from '../config.js';
+import { withDeadline } from '../deadline.js';
 import { pushContentOf, pushFields, repetitionKey, secondsToLive, tooLarge } from '../messages/push.js';
 import { BearerClient, type Grant } from '../net/bearer.js';
 import { outbound } from '../net/connection-config.js';
@@ -84,9 +85,9 @@ export class WnsAdapter extends Adapter<WnsConfig> {
 
   protected async probe(config: WnsConfig, given: AbortSignal) {
     const timeoutMs = config.timeout ?? DECLARATION.limits.timeoutMs;
-    const signal = AbortSignal.any([given, AbortSignal.timeout(timeoutMs)]);
-    const options = { message: NO_MESSAGE, now: new Date(), timeoutMs, signal };
-    const token = await this.#client.fresh(grantOf(config), options);
+    const token = await withDeadline(timeoutMs, given, (signal) =>
+      this.#client.fresh(grantOf(config), { message: NO_MESSAGE, now: new Date(), timeoutMs, signal }),
+    );
     if (typeof token === 'string') return undefined;
     return problemAt(token.category === 'AUTHENTICATION' ? 'clientSecret' : 'tokenEndpoint', token);
   }

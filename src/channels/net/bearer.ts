@@ -1,4 +1,5 @@
 import type { OutgoingMessage } from '../channel.js';
+import { withDeadline } from '../deadline.js';
 import { abortReason, presentable, type Rejected, rejected, unanswered } from '../outcome.js';
 import type { Egress } from './egress.js';
 import { exchange, type HttpRequest, type HttpResult, refusedByHttp } from './http.js';
@@ -64,18 +65,19 @@ export class BearerClient {
   }
 
   /** @returns what came of the request, or why there is no token for it */
-  async call(
+  call(
     grant: Grant,
     options: BearerOptions,
     make: (token: string) => Omit<HttpRequest, 'timeoutMs' | 'signal'>,
   ): Promise<HttpResult | Rejected> {
     const { timeoutMs } = options;
-    const signal = AbortSignal.any([options.signal, AbortSignal.timeout(timeoutMs)]);
-    const token = await this.token(grant, { ...options, signal });
-    if (typeof token !== 'string') return token;
-    const result = await exchange(this.#egress.dispatcher(grant.way), { ...make(token), timeoutMs, signal });
-    if (result.kind === 'answer' && result.status === 401) this.#tokens.forget(grant.key);
-    return result;
+    return withDeadline(timeoutMs, options.signal, async (signal) => {
+      const token = await this.token(grant, { ...options, signal });
+      if (typeof token !== 'string') return token;
+      const result = await exchange(this.#egress.dispatcher(grant.way), { ...make(token), timeoutMs, signal });
+      if (result.kind === 'answer' && result.status === 401) this.#tokens.forget(grant.key);
+      return result;
+    });
   }
 }
 

@@ -92,10 +92,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   constructor(request: HttpRequest, resolve: (result: HttpResult) => void) {
     this.#request = request;
     this.#resolve = resolve;
-    this.#timer = setTimeout(
-      () => this.#stop(new DOMException('the time for the request is over', 'TimeoutError')),
-      request.timeoutMs,
-    );
+    this.#timer = setTimeout(() => this.#stop(timeIsOver()), request.timeoutMs);
     request.signal.addEventListener('abort', this.#onAbort);
   }
 
@@ -160,6 +157,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 }
+
+export const timeIsOver = (): Error => new DOMException('the time for the request is over', 'TimeoutError');
 
 interface Answered {
   readonly resolve: (result: HttpResult) => void;

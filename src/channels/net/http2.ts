@@ -1,6 +1,7 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { isIP, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { withDeadline } from '../deadline.js';
 import { abortReason } from '../outcome.js';
 import type { Egress } from './egress.js';
 import type { HttpRequest, HttpResult } from './http.js';
@@ -35,10 +36,13 @@ export class Http2Connections {
   }
 
   /** Never rejects. */
-  async request(request: Http2Request): Promise<HttpResult> {
+  request(request: Http2Request): Promise<HttpResult> {
+    return withDeadline(request.timeoutMs, request.signal, (signal) => this.#request(request, signal));
+  }
+
+  async #request(request: Http2Request, signal: AbortSignal): Promise<HttpResult> {
     const { origin, connectionKey, proxy } = request;
     const key = JSON.stringify([origin, connectionKey, proxy]);
-    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(request.timeoutMs)]);
     try {
       signal.throwIfAborted();
       const session = await Promise.race([this.#session(key, origin, proxy), aborted(signal)]);

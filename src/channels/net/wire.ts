@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import type { Halting } from '../channel.js';
 import type { Egress } from './egress.js';
-import { exchange, type HttpResult } from './http.js';
+import { exchange, type HttpResult, timeIsOver } from './http.js';
 import type { Way } from './ways-out.js';
 
 /** What an SDK asks its HTTP client for, whatever the SDK. */
@@ -34,25 +35,43 @@ const GO_ON = 308;
 export class Wire {
   readonly #egress: Egress;
   readonly #way: Way;
-  readonly #deadline: AbortSignal;
-  readonly #timeoutMs: number;
+  readonly #halt: Halting;
+  readonly #untilMs: number;
   last: HttpResult | undefined;
   /** Something was sent that may have taken effect. */
   hasSent = false;
 
-  /** @param way of the configuration that the call is for */
-  constructor(egress: Egress, way: Way, signal: AbortSignal, timeoutMs: number) {
+  /**
+   * @param way of the configuration that the call is for
+   * @param timeoutMs from now on, for all of its requests together
+   */
+  constructor(egress: Egress, way: Way, halt: Halting, timeoutMs: number) {
     this.#egress = egress;
     this.#way = way;
-    this.#timeoutMs = timeoutMs;
-    this.#deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    this.#halt = halt;
+    this.#untilMs = performance.now() + timeoutMs;
   }
 
   /** Rejects when nobody answers; any answer resolves. */
-  async request({ url, method, headers, body }: WireRequest): Promise<WireAnswer> {
+  async request(request: WireRequest): Promise<WireAnswer> {
+    const result = await this.#exchange(request);
+    // Of several requests at once, the first that fails is the one that counts.
+    if (!this.last || (this.last.kind === 'answer' && (this.last.status < 300 || this.last.status === GO_ON)))
+      this.last = result;
+    if (result.kind === 'silence') {
+      const { method } = request;
+      this.hasSent ||= result.sent && method !== 'GET' && method !== 'HEAD';
+      throw result.error;
+    }
+    return result;
+  }
+
+  async #exchange({ url, method, headers, body }: WireRequest): Promise<HttpResult> {
+    const timeoutMs = this.#untilMs - performance.now();
+    if (timeoutMs <= 0) return { kind: 'silence', error: timeIsOver(), sent: false };
     const own = body instanceof Readable ? OWN_HEADERS : [...OWN_HEADERS, 'content-length'];
     const isBlank = (name: string) => own.includes(name.toLowerCase());
-    const result = await exchange(this.#egress.dispatcher(this.#way), {
+    return await exchange(this.#egress.dispatcher(this.#way), {
       origin: url.origin,
       path: url.pathname + url.search,
       method: method.toUpperCase() as Dispatcher.HttpMethod,
@@ -60,17 +79,9 @@ export class Wire {
         .filter(([name]) => !isBlank(name))
         .flat(),
       ...(body !== undefined && { body }),
-      timeoutMs: this.#timeoutMs,
-      signal: this.#deadline,
+      timeoutMs,
+      signal: this.#halt,
       keepBytes: KEEP_BYTES,
     });
-    // Of several requests at once, the first that fails is the one that counts.
-    if (!this.last || (this.last.kind === 'answer' && (this.last.status < 300 || this.last.status === GO_ON)))
-      this.last = result;
-    if (result.kind === 'silence') {
-      this.hasSent ||= result.sent && method !== 'GET' && method !== 'HEAD';
-      throw result.error;
-    }
-    return result;
   }
 }

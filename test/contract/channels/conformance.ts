@@ -4,6 +4,7 @@ import type { ChannelAdapter, OutgoingMessage, SendOptions, SendOutcome } from '
 import { fieldsOf } from '../../../src/channels/config-fields.js';
 import { Egress } from '../../../src/channels/net/egress.js';
 import { CHANNELS, type Content, type ErrorCategory, type JsonObject } from '../../../src/domain/vocabulary.js';
+import { collectingGarbage } from '../../support/garbage.js';
 import { unusedPort } from '../../support/peers/http-peer.js';
 import { startHttpProxy } from '../../support/peers/http-proxy.js';
 import { startTcpProxy } from '../../support/tcp-proxy.js';
@@ -258,7 +259,7 @@ export function conforms<P extends Peer>(subject: Subject<P>): void {
 
       it('gives up after its own timeout', async () => {
         peer.behave('silent');
-        const outcome = await send({ timeout: 400 });
+        const outcome = await collectingGarbage(() => send({ timeout: 400 }));
         expect(outcome).toMatchObject({ kind: 'rejected', category: 'NETWORK', code: 'TIMEOUT' });
         expect(peer.accepted()).toBe(0);
       });

@@ -4,6 +4,7 @@ import { newId } from '../../../src/commands/ids.js';
 import { delivery } from '../../../src/domain/delivery.js';
 import { ada, good } from '../../support/commands.js';
 import { legOf, ORGANIZATION } from '../../support/deliveries.js';
+import { collectingGarbage } from '../../support/garbage.js';
 import type { TestDatabase } from '../../support/postgres.js';
 import { type EngineWorld, engineDatabase, engineWorld } from './engine-world.js';
 
@@ -176,6 +177,23 @@ it('are looked for a few at a time, however many there are', async () => {
   world.start({ about, lookup });
   for (const id of ids) await expect.poll(() => newest(id), wait).toBe('AttemptSucceeded');
   expect(most).toBe(8);
+});
+
+it('are held when the provider’s records do not answer, whatever is collected as garbage meanwhile', async () => {
+  const id = await begun('no answer');
+  let asked = 0;
+  world.start({
+    about,
+    config: { timeout: 200 },
+    lookup: async (_, { signal }) => {
+      asked++;
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      return { kind: 'unknown' };
+    },
+  });
+  await collectingGarbage(() => expect.poll(() => newest(id), wait).toBe('AttemptInDoubt'));
+  expect(await events(id)).toMatchObject([{ data: { resolution: 'hold', lookup: 'unknown' } }]);
+  expect(asked).toBe(3);
 });
 
 it('are asked about by the next start when this one ends first', async () => {
