@@ -15,6 +15,9 @@ export interface GeneratedKey {
   readonly wrapped: Buffer;
 }
 
+const CONNECT_MS = 5_000;
+const ANSWER_MS = 10_000;
+
 /** Bound to every key: KMS opens none without it, and its log (CloudTrail) shows what the call was for. */
 const CONTEXT = { application: 'waybill', purpose: 'key-encryption-key' };
 
@@ -28,9 +31,21 @@ export class Kms {
   readonly #client: KMSClient;
   readonly #keyId: string;
 
-  constructor({ keyId, region, endpoint }: KmsSettings) {
+  /** @param answerWithinMs how long one try may take, of three. Default 10,000 */
+  constructor({ keyId, region, endpoint }: KmsSettings, answerWithinMs = ANSWER_MS) {
     this.#keyId = keyId;
-    this.#client = new KMSClient({ ...(region && { region }), ...(endpoint && { endpoint }), maxAttempts: 3 });
+    this.#client = new KMSClient({
+      ...(region && { region }),
+      ...(endpoint && { endpoint }),
+      maxAttempts: 3,
+      requestHandler: {
+        connectionTimeout: CONNECT_MS,
+        requestTimeout: answerWithinMs,
+        // Else it is only warned of.
+        throwOnRequestTimeout: true,
+        socketTimeout: answerWithinMs,
+      },
+    });
   }
 
   /** @throws Error, one line, naming what KMS has said */

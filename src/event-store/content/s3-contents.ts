@@ -26,18 +26,24 @@ const REMOVED_AT_ONCE = 1_000;
 /** Of what comes as a stream so much at a time; S3's least (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). */
 const PART_BYTES = 5 * 1_024 * 1_024;
 const CONNECT_MS = 5_000;
-const REQUEST_MS = 60_000;
+const ANSWER_MS = 60_000;
 const TRIES = 3;
 
 /** Contents as objects in Amazon S3 or what speaks its protocol: an object that was acknowledged is durable, and read at once. */
 export class S3Contents implements ContentStore {
   readonly place: string;
   readonly #at: S3Place;
+  readonly #answerWithinMs: number;
   #client: Promise<S3Client> | undefined;
 
-  /** Credentials are found as the AWS SDK finds them: variables, files, the machine's role. */
-  constructor(at: S3Place) {
+  /**
+   * Credentials are found as the AWS SDK finds them: variables, files, the machine's role.
+   *
+   * @param answerWithinMs how long one try may wait for an answer to begin, and for more of it. Default 60,000
+   */
+  constructor(at: S3Place, answerWithinMs = ANSWER_MS) {
     this.#at = at;
+    this.#answerWithinMs = answerWithinMs;
     this.place = `s3://${at.bucket}/${at.prefix}`;
   }
 
@@ -141,7 +147,13 @@ export class S3Contents implements ContentStore {
         ...(region !== undefined && { region }),
         ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
         maxAttempts: TRIES,
-        requestHandler: { connectionTimeout: CONNECT_MS, requestTimeout: REQUEST_MS },
+        requestHandler: {
+          connectionTimeout: CONNECT_MS,
+          requestTimeout: this.#answerWithinMs,
+          // Else it is only warned of.
+          throwOnRequestTimeout: true,
+          socketTimeout: this.#answerWithinMs,
+        },
       });
     });
     return this.#client;

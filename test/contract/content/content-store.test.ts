@@ -7,6 +7,7 @@ import { ContentFiles } from '../../../src/event-store/content/content-files.js'
 import { type ContentStore, nameOf, provisionalName } from '../../../src/event-store/content/content-store.js';
 import { S3Contents } from '../../../src/event-store/content/s3-contents.js';
 import { startS3 } from '../../support/peers/s3.js';
+import { startSilent } from '../../support/peers/silent.js';
 
 /** One suite for every place that large contents are kept in. */
 const KEY = 'AbCdEfGhIjKlMnOpQrStUv';
@@ -123,6 +124,32 @@ describe.each(Object.entries(places))('contents in %s', (_, start) => {
     expect(await store.readMark()).toBeUndefined();
     await store.writeMark('whose it is');
     expect(await place.open().readMark()).toBe('whose it is');
+  });
+});
+
+describe('in an S3 that says nothing', () => {
+  const bytes = Buffer.from('x');
+  const before = { ...process.env };
+  beforeEach(() => {
+    Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'S3RVER', AWS_SECRET_ACCESS_KEY: 'S3RVER' });
+  });
+  afterEach(() => {
+    process.env = { ...before };
+  });
+
+  it.each([
+    { of: 'at all', beginning: '' },
+    {
+      of: 'after the beginning',
+      beginning: 'HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-0/1\r\nContent-Length: 1\r\n\r\n',
+    },
+  ])('nothing $of: what is asked for is given up in time', async ({ beginning }) => {
+    const silent = await startSilent(beginning);
+    const store = new S3Contents({ bucket: 'b', prefix: '', region: 'eu-central-1', endpoint: silent.url }, 200);
+    await expect(read(store, newName(bytes), 1)).rejects.toMatchObject({ name: 'TimeoutError' });
+    if (beginning === '')
+      await expect(store.put(newName(bytes), bytes)).rejects.toMatchObject({ name: 'TimeoutError' });
+    await silent.close();
   });
 });
 

@@ -5,7 +5,9 @@ import { openKeyRing } from '../../../src/app/key-ring.js';
 import { loadConfig } from '../../../src/platform/config.js';
 import { openDatabase } from '../../../src/platform/database.js';
 import { KeyTable } from '../../../src/security/key-table.js';
+import { Kms } from '../../../src/security/kms.js';
 import { KMS_KEY, type KmsRecorder, startKmsRecorder } from '../../support/peers/kms-recorder.js';
+import { startSilent } from '../../support/peers/silent.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
 let database: TestDatabase;
@@ -69,4 +71,13 @@ it('a refusal is told in one line, with KMS’s own words, and so is a key of an
   await expect(open()).rejects.toThrow('AWS KMS: InvalidCiphertextException');
   await pool.query('truncate waybill_keys.key_encryption_keys');
   await expect(open()).rejects.toThrow('kms: the keys in the database are not wrapped by KMS');
+});
+
+it('one that says nothing is given up', async () => {
+  const silent = await startSilent();
+  const asked = new Kms({ ...settings(), endpoint: silent.url }, 200);
+  await expect(asked.generate()).rejects.toThrow('AWS KMS: TimeoutError');
+  await expect(asked.open(randomBytes(60))).rejects.toThrow('AWS KMS: TimeoutError');
+  asked.close();
+  await silent.close();
 });
