@@ -15,7 +15,10 @@ export interface HttpRequest {
   readonly headers: string[];
   /** Of a stream its length is among the headers. It is destroyed when the exchange ends before it. */
   readonly body?: Buffer | string | Readable;
-  /** Bound on everything from here to the end of the response: queueing, connecting, waiting, reading. */
+  /**
+   * Bound on everything from here to the end of the response: queueing, connecting, waiting, reading. With none left
+   * nothing is sent.
+   */
   readonly timeoutMs: number;
   readonly signal: Halting;
   /** How much of the response body is kept, in bytes. Default 4,096. */
@@ -48,8 +51,10 @@ const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000;
 /** Never rejects. */
 export function exchange(dispatcher: Dispatcher, request: HttpRequest): Promise<HttpResult> {
   return new Promise((resolve) => {
-    if (request.signal.aborted) {
-      resolve({ kind: 'silence', error: abortReason(request.signal), sent: false });
+    const { signal, timeoutMs, body } = request;
+    if (signal.aborted || timeoutMs <= 0) {
+      if (body instanceof Readable) body.destroy();
+      resolve({ kind: 'silence', error: signal.aborted ? abortReason(signal) : timeIsOver(), sent: false });
       return;
     }
     outgoing.add({ dispatcher, request, exchange: new Exchange(request, resolve) });
@@ -158,7 +163,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
-export const timeIsOver = (): Error => new DOMException('the time for the request is over', 'TimeoutError');
+const timeIsOver = (): Error => new DOMException('the time for the request is over', 'TimeoutError');
 
 interface Answered {
   readonly resolve: (result: HttpResult) => void;

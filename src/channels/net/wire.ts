@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Halting } from '../channel.js';
 import type { Egress } from './egress.js';
-import { exchange, type HttpResult, timeIsOver } from './http.js';
+import { exchange, type HttpResult } from './http.js';
 import type { Way } from './ways-out.js';
 
 /** What an SDK asks its HTTP client for, whatever the SDK. */
@@ -53,25 +53,10 @@ export class Wire {
   }
 
   /** Rejects when nobody answers; any answer resolves. */
-  async request(request: WireRequest): Promise<WireAnswer> {
-    const result = await this.#exchange(request);
-    // Of several requests at once, the first that fails is the one that counts.
-    if (!this.last || (this.last.kind === 'answer' && (this.last.status < 300 || this.last.status === GO_ON)))
-      this.last = result;
-    if (result.kind === 'silence') {
-      const { method } = request;
-      this.hasSent ||= result.sent && method !== 'GET' && method !== 'HEAD';
-      throw result.error;
-    }
-    return result;
-  }
-
-  async #exchange({ url, method, headers, body }: WireRequest): Promise<HttpResult> {
-    const timeoutMs = this.#untilMs - performance.now();
-    if (timeoutMs <= 0) return { kind: 'silence', error: timeIsOver(), sent: false };
+  async request({ url, method, headers, body }: WireRequest): Promise<WireAnswer> {
     const own = body instanceof Readable ? OWN_HEADERS : [...OWN_HEADERS, 'content-length'];
     const isBlank = (name: string) => own.includes(name.toLowerCase());
-    return await exchange(this.#egress.dispatcher(this.#way), {
+    const result = await exchange(this.#egress.dispatcher(this.#way), {
       origin: url.origin,
       path: url.pathname + url.search,
       method: method.toUpperCase() as Dispatcher.HttpMethod,
@@ -79,9 +64,17 @@ export class Wire {
         .filter(([name]) => !isBlank(name))
         .flat(),
       ...(body !== undefined && { body }),
-      timeoutMs,
+      timeoutMs: this.#untilMs - performance.now(),
       signal: this.#halt,
       keepBytes: KEEP_BYTES,
     });
+    // Of several requests at once, the first that fails is the one that counts.
+    if (!this.last || (this.last.kind === 'answer' && (this.last.status < 300 || this.last.status === GO_ON)))
+      this.last = result;
+    if (result.kind === 'silence') {
+      this.hasSent ||= result.sent && method !== 'GET' && method !== 'HEAD';
+      throw result.error;
+    }
+    return result;
   }
 }

@@ -6,8 +6,8 @@ import { loadConfig } from '../../../src/platform/config.js';
 import { openDatabase } from '../../../src/platform/database.js';
 import { KeyTable } from '../../../src/security/key-table.js';
 import { Kms } from '../../../src/security/kms.js';
+import { startHttpPeer } from '../../support/peers/http-peer.js';
 import { KMS_KEY, type KmsRecorder, startKmsRecorder } from '../../support/peers/kms-recorder.js';
-import { startSilent } from '../../support/peers/silent.js';
 import { type TestDatabase, testDatabase } from '../../support/postgres.js';
 
 let database: TestDatabase;
@@ -74,8 +74,8 @@ it('a refusal is told in one line, with KMS’s own words, and so is a key of an
 });
 
 it('one that says nothing is given up', async () => {
-  const silent = await startSilent();
-  const asked = new Kms({ ...settings(), endpoint: silent.url }, 200);
+  const silent = await startHttpPeer(() => 'silence');
+  const asked = new Kms({ ...settings(), endpoint: silent.origin }, 200);
   await expect(asked.generate()).rejects.toThrow('AWS KMS: TimeoutError');
   await expect(asked.open(randomBytes(60))).rejects.toThrow('AWS KMS: TimeoutError');
   asked.close();

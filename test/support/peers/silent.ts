@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 
 /** Takes connections and whatever is sent, and says no more than the beginning of an answer. */
-export async function startSilent(beginning = ''): Promise<{ readonly url: string; close(): Promise<void> }> {
+export async function startSilent(beginning: string): Promise<{ readonly url: string; close(): Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);

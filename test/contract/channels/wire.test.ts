@@ -1,0 +1,28 @@
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { Egress } from '../../../src/channels/net/egress.js';
+import { Wire } from '../../../src/channels/net/wire.js';
+import { collectingGarbage } from '../../support/garbage.js';
+import { startHttpPeer } from '../../support/peers/http-peer.js';
+
+it('all requests of one call share its time; once it is over nothing more is sent', async () => {
+  const peer = await startHttpPeer(() => ({ body: 'here', delayMs: 300 }));
+  const egress = new Egress({ allowedNetworks: ['127.0.0.0/8'] });
+  const wire = new Wire(egress, {}, new AbortController().signal, 500);
+  const post = (body: string | Readable) =>
+    wire.request({ url: new URL(peer.origin), method: 'POST', headers: {}, body });
+
+  await collectingGarbage(async () => {
+    expect(await post('first')).toMatchObject({ status: 200, body: 'here' });
+    await expect(post('second')).rejects.toMatchObject({ name: 'TimeoutError' });
+  });
+  await delay(50);
+  const body = Readable.from(['third']);
+  await expect(post(body)).rejects.toMatchObject({ name: 'TimeoutError' });
+  expect(body.destroyed).toBe(true);
+  expect(peer.received.map(({ raw }) => raw)).toEqual(['first', 'second']);
+  expect(wire.hasSent).toBe(true);
+  await egress.close();
+  await peer.close();
+});
