@@ -7,9 +7,9 @@ import { collectingGarbage } from '../../support/garbage.js';
 import { startHttpPeer } from '../../support/peers/http-peer.js';
 
 it('all requests of one call share its time; once it is over nothing more is sent', async () => {
-  const peer = await startHttpPeer(() => ({ body: 'here', delayMs: 300 }));
+  const peer = await startHttpPeer(({ raw }) => (raw === 'first' ? { body: 'here' } : 'silence'));
   const egress = new Egress({ allowedNetworks: ['127.0.0.0/8'] });
-  const wire = new Wire(egress, {}, new AbortController().signal, 500);
+  const wire = new Wire(egress, {}, new AbortController().signal, 2_000);
   const post = (body: string | Readable) =>
     wire.request({ url: new URL(peer.origin), method: 'POST', headers: {}, body });
 
