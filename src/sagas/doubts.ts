@@ -29,8 +29,13 @@ export interface Doubt {
   readonly unanswered?: Unanswered;
 }
 
-/** Questions to providers. */
+/** Questions to one provider. */
 const MOST_AT_ONCE = 8;
+
+interface Turns {
+  asking: number;
+  readonly waiting: (() => void)[];
+}
 
 /** Between two questions to a provider that could not say. */
 const ASK_AGAIN_AFTER_MS: readonly number[] = [1_000, 5_000];
@@ -57,8 +62,8 @@ export interface DoubtPorts {
  */
 export class Doubts {
   readonly #ports: DoubtPorts;
-  readonly #waiting: (() => void)[] = [];
-  #asking = 0;
+  /** By provider: one that says nothing holds up no other. */
+  readonly #turns = new Map<string, Turns>();
 
   constructor(ports: DoubtPorts) {
     this.#ports = ports;
@@ -106,7 +111,7 @@ export class Doubts {
   /** @returns undefined where there are no records to ask */
   async #lookUp(
     { deliveryId, state: { request: outline, requestedAt }, leg, attempt: { startedAt } }: Doubt,
-    { adapter, config }: Usable,
+    { adapter, config, provider }: Usable,
   ): Promise<LookupResult | undefined> {
     if (!adapter.lookup) return undefined;
     // Without its content there is nothing to compare the provider's records with.
@@ -127,7 +132,7 @@ export class Doubts {
     for (;;) {
       const askedAtMs = this.#ports.nowMs();
       const about = { attemptKey: attemptKey(deliveryId, leg), since: new Date(startedAt) };
-      const answer = await this.#inTurn(() => this.#ask(adapter, message, about, timeoutMs));
+      const answer = await this.#inTurn(provider, () => this.#ask(adapter, message, about, timeoutMs));
       if (answer.kind === 'found' || (answer.kind === 'not-found' && askedAtMs >= listedByMs)) return answer;
       const pauseMs = answer.kind === 'not-found' ? listedByMs - askedAtMs : pauses.shift();
       if (pauseMs === undefined || this.#ports.signal.aborted) return answer;
@@ -162,15 +167,17 @@ export class Doubts {
   }
 
   /** After a crash there may be thousands to ask about. */
-  async #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.#asking < MOST_AT_ONCE) this.#asking++;
-    else await new Promise<void>((go) => this.#waiting.push(go));
+  async #inTurn<Result>(provider: string, work: () => Promise<Result>): Promise<Result> {
+    const turns = this.#turns.get(provider) ?? { asking: 0, waiting: [] };
+    this.#turns.set(provider, turns);
+    if (turns.asking < MOST_AT_ONCE) turns.asking++;
+    else await new Promise<void>((go) => turns.waiting.push(go));
     try {
       return await work();
     } finally {
-      const next = this.#waiting.shift();
+      const next = turns.waiting.shift();
       if (next) next();
-      else this.#asking--;
+      else turns.asking--;
     }
   }
 
