@@ -1,9 +1,12 @@
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { withDeadline } from '../../../src/channels/deadline.js';
 import { Halt } from '../../../src/sagas/halt.js';
 import { collectingGarbage } from '../../support/garbage.js';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 /** Says why it was ended. */
 const waits = async (signal: AbortSignal): Promise<unknown> => {
@@ -18,15 +21,15 @@ it('what takes too long is ended, whatever is collected as garbage meanwhile', a
 
 it('what is halted ends with the reason, also when it was halted before it began', async () => {
   const halt = new Halt();
-  const ended = collectingGarbage(() => withDeadline(60_000, halt, waits));
-  await delay(100);
   const stop = new Error('stop');
+  const ended = withDeadline(60_000, halt, waits);
   halt.abort(stop);
   expect(await ended).toBe(stop);
   expect(await withDeadline(60_000, halt, waits)).toBe(stop);
 });
 
 it('what has ended in time, or failed, is not halted later', async () => {
+  vi.useFakeTimers();
   const controller = new AbortController();
   let given: AbortSignal | undefined;
   const at = (work: () => Promise<string>) =>
@@ -35,10 +38,11 @@ it('what has ended in time, or failed, is not halted later', async () => {
       return work();
     });
   expect(await at(async () => 'done')).toBe('done');
-  await delay(100);
+  vi.advanceTimersByTime(100);
   expect(given?.aborted).toBe(false);
   await expect(at(async () => Promise.reject(new Error('refused')))).rejects.toThrow('refused');
   controller.abort();
-  await delay(100);
+  vi.advanceTimersByTime(100);
   expect(given?.aborted).toBe(false);
+  expect(vi.getTimerCount()).toBe(0);
 });
